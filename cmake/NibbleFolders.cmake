@@ -1,0 +1,66 @@
+# nibble_folder(NAME [LINK library...])
+# One folder under nibble/ becomes the library nibble_NAME, which links the folders declared before
+# it, the test program NAME_tests (from *_test.cc) and the benchmark NAME_bench (from *_bench.cc).
+
+add_library(nibble_options INTERFACE)
+target_include_directories(nibble_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(nibble_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
+# Sums are written out in the order and precision they are meant to have: the compiler must not
+# fuse a multiplication and an addition on its own. Kernels ask for FMA by name.
+target_compile_options(nibble_options INTERFACE -ffp-contract=off)
+
+if(NIBBLE_BUILD_TESTS)
+  enable_testing()
+  include(GoogleTest)
+  find_package(GTest REQUIRED)
+  find_package(rapidcheck REQUIRED)
+endif()
+if(NIBBLE_BUILD_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
+
+# nibble_test(NAME SOURCES file... [LINK library...] [LABELS label...] [TIMEOUT seconds])
+function(nibble_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS fast)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} nibble_options rapidcheck GTest::gtest_main GTest::gmock)
+  target_compile_definitions(${name} PRIVATE NIBBLE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+function(nibble_folder name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  set(folder ${PROJECT_SOURCE_DIR}/nibble/${name})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cc)
+  set(tests ${sources})
+  set(benches ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_bench|/main)\\.cc$")
+  get_property(earlier GLOBAL PROPERTY NIBBLE_FOLDERS)
+
+  if(sources)
+    add_library(nibble_${name} STATIC ${sources})
+    target_link_libraries(nibble_${name} PUBLIC ${ARG_LINK} ${earlier} PRIVATE nibble_options)
+  else()
+    add_library(nibble_${name} INTERFACE)
+    target_link_libraries(nibble_${name} INTERFACE ${ARG_LINK} ${earlier})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY NIBBLE_FOLDERS nibble_${name})
+
+  if(NIBBLE_BUILD_TESTS AND tests)
+    nibble_test(${name}_tests SOURCES ${tests} LINK nibble_${name})
+  endif()
+  if(NIBBLE_BUILD_BENCHMARKS AND benches)
+    add_executable(${name}_bench ${benches})
+    target_link_libraries(${name}_bench PRIVATE nibble_${name} nibble_options benchmark::benchmark_main)
+  endif()
+endfunction()

@@ -1,0 +1,124 @@
+#include "nibble/base/thread_pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <string>
+
+#include <sched.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace nibble {
+namespace {
+
+// A sleeping thread needs about 100 us to wake on a virtual machine, a decode phase lasts less:
+// workers spin for this long between jobs before they sleep.
+constexpr auto kSpin = std::chrono::microseconds(2000);
+
+using Clock = std::chrono::steady_clock;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// Waits until `value` differs from `old`: spins first, then sleeps in the kernel.
+template <class T>
+void wait_for_change(const std::atomic<T>& value, T old, Clock::duration spin) {
+  const auto deadline = Clock::now() + spin;
+  for (unsigned i = 0;; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+    if (i % 64 == 63 && Clock::now() > deadline) break;
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+// CPUs that the cgroup (version 2) grants: "200000 100000" means two, "max" no limit.
+double cgroup_cpus() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
+  return std::strtod(quota.c_str(), nullptr) / period;
+}
+
+}  // namespace
+
+size_t available_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  size_t threads = std::max(1u, std::thread::hardware_concurrency());
+  if (::sched_getaffinity(0, sizeof(set), &set) == 0) threads = static_cast<size_t>(CPU_COUNT(&set));
+  const double limit = cgroup_cpus();
+  if (limit > 0) threads = std::min(threads, static_cast<size_t>(std::max(1.0, std::ceil(limit))));
+  return std::max<size_t>(1, threads);
+}
+
+ThreadPool::ThreadPool(size_t num_threads) {
+  if (num_threads == 0) num_threads = available_threads();
+  // With more threads than processors, who spins keeps others from working.
+  spin_ = num_threads <= available_threads() ? kSpin : Clock::duration::zero();
+  workers_.reserve(num_threads - 1);
+  for (size_t worker = 1; worker < num_threads; ++worker) {
+    workers_.emplace_back([this, worker] { worker_loop(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true, std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(size_t count, size_t grain, void* fn, Call call) {
+  if (count == 0) return;
+  grain = std::max<size_t>(1, grain);
+  if (workers_.empty() || count <= grain) {
+    call(fn, 0, count, 0);
+    return;
+  }
+  // About four pieces per worker even out what the system takes away from one of them.
+  const size_t pieces = num_threads() * 4;
+  const size_t chunk = ((count + pieces - 1) / pieces + grain - 1) / grain * grain;
+  job_ = {fn, call, count, chunk};
+  next_.store(0, std::memory_order_relaxed);
+  pending_.store(workers_.size(), std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  work(0);
+  for (size_t left; (left = pending_.load(std::memory_order_acquire)) != 0;) {
+    wait_for_change(pending_, left, spin_);
+  }
+}
+
+void ThreadPool::work(size_t worker) {
+  const Job& job = job_;
+  for (;;) {
+    const size_t begin = next_.fetch_add(job.chunk, std::memory_order_relaxed);
+    if (begin >= job.count) return;
+    job.call(job.fn, begin, std::min(begin + job.chunk, job.count), worker);
+  }
+}
+
+void ThreadPool::worker_loop(size_t worker) {
+  uint64_t seen = 0;
+  for (;;) {
+    wait_for_change(generation_, seen, spin_);
+    // run() waits for every worker, so generations are never skipped.
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_relaxed)) return;
+    work(worker);
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+  }
+}
+
+}  // namespace nibble

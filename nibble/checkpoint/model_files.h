@@ -1,0 +1,44 @@
+#ifndef NIBBLE_CHECKPOINT_MODEL_FILES_H_
+#define NIBBLE_CHECKPOINT_MODEL_FILES_H_
+
+// From the word MODEL on the command line to files: a folder, a name in the Hugging Face cache, or
+// a .gguf file.
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nibble/base/error.h"
+
+namespace nibble {
+
+// The small files of a model as text, and where its weights are. For a GGUF file the texts
+// (config.json, tokenizer.json, ...) are made from the file's metadata; the rest of the program
+// cannot tell the difference.
+struct ModelFiles {
+  std::string name;                          // as the user wrote it
+  std::filesystem::path folder;              // empty for a GGUF file
+  std::filesystem::path gguf;                // empty for a folder
+  std::map<std::string, std::string> texts;  // GGUF: file name -> content
+
+  // "config.json" and the like; nothing if the model has no such file.
+  Expected<std::optional<std::string>> read(std::string_view file) const;
+  // The same, but its absence is an error.
+  Expected<std::string> read_required(std::string_view file) const;
+  // File names in the folder (not its subfolders), or the keys of texts; sorted.
+  std::vector<std::string> list() const;
+};
+
+// MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
+// A name is looked up in the cache of huggingface_hub (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME,
+// ~/.cache/huggingface/hub): models--org--name/refs/REVISION names the snapshot, "main" by default.
+// `revision`, when not empty, is used for a name that has none itself.
+// kNotFound says where was looked and how to get the model.
+Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CHECKPOINT_MODEL_FILES_H_

@@ -1,0 +1,120 @@
+#ifndef NIBBLE_CONFIG_QUANTIZATION_CONFIG_H_
+#define NIBBLE_CONFIG_QUANTIZATION_CONFIG_H_
+
+// quantization_config: GPTQConfig, AwqConfig and BitsAndBytesConfig of Transformers, with their
+// keys, defaults and validation rules (docs/formats/quantization_config.md).
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "nibble/base/dtype.h"
+#include "nibble/base/json.h"
+
+namespace nibble {
+
+// A pattern of GPTQModel's `dynamic` and what it changes for the modules that it matches.
+struct DynamicRule {
+  std::string pattern;  // PCRE, anchored at the start of the module name, without "+:" or "-:"
+  bool skip = false;    // "-:": the module stays as it is
+  Json overrides = Json::object();
+
+  bool operator==(const DynamicRule&) const = default;
+};
+
+struct GPTQConfig {
+  int bits = 4;
+  int64_t group_size = 128;  // -1: all inputs
+  bool desc_act = false;
+  bool sym = true;
+  bool true_sequential = true;
+  bool static_groups = false;
+  double damp_percent = 0.1;
+  bool act_group_aware = true;
+  bool lm_head = false;
+  std::string checkpoint_format = "gptq";  // gptq, gptq_v2, gptq_p
+  std::string backend = "auto";
+  std::vector<DynamicRule> dynamic;  // "-:" rules first, then in the order of the file
+  std::vector<std::string> modules_in_block_to_quantize;
+  std::vector<std::string> quantizer;  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
+  bool has_sym = false;                // false: the key is missing, as in very old files
+  Json json;                           // every key of the file, also the unknown ones
+
+  static Expected<GPTQConfig> from_json(const Json& json);
+  Json to_json() const;
+  Status validate() const;
+};
+
+struct AwqConfig {
+  int bits = 4;
+  int64_t group_size = 128;
+  bool zero_point = true;
+  std::string version = "gemm";  // gemm, gemv, gemv_fast, llm-awq, exllama, ipex, marlin
+  std::string backend = "auto";
+  std::vector<std::string> modules_to_not_convert;
+  Json json;
+
+  static Expected<AwqConfig> from_json(const Json& json);
+  Json to_json() const;
+  Status validate() const;
+};
+
+struct BitsAndBytesConfig {
+  bool load_in_8bit = false;
+  bool load_in_4bit = false;
+  double llm_int8_threshold = 6.0;
+  std::optional<std::vector<std::string>> llm_int8_skip_modules;  // nothing: the default list
+  bool llm_int8_enable_fp32_cpu_offload = false;
+  bool llm_int8_has_fp16_weight = false;
+  std::optional<DType> bnb_4bit_compute_dtype;  // nothing: float32
+  std::string bnb_4bit_quant_type = "fp4";      // fp4, nf4
+  bool bnb_4bit_use_double_quant = false;
+  std::optional<DType> bnb_4bit_quant_storage;  // nothing: uint8
+  Json json;
+
+  static Expected<BitsAndBytesConfig> from_json(const Json& json);
+  Json to_json() const;
+  Status validate() const;
+};
+
+using QuantizationConfig = std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfig>;
+
+// "gptq", "awq", "bitsandbytes".
+std::string_view quant_method(const QuantizationConfig& config);
+Json to_json(const QuantizationConfig& config);
+
+// As AutoQuantizationConfig.from_dict: a true load_in_8bit / load_in_4bit means bitsandbytes
+// whatever quant_method says; otherwise quant_method decides.
+Expected<QuantizationConfig> quantization_config_from_json(const Json& json);
+
+// Where a value came from, for -v.
+struct ConfigOrigin {
+  std::string key;
+  std::string value;
+  std::string origin;  // "config.json", "quantize_config.json", "flag", "default"
+};
+
+struct ResolvedQuantization {
+  std::optional<QuantizationConfig> config;  // nothing: a float model
+  bool pre_quantized = false;                // false with a config: quantize while loading
+  std::vector<ConfigOrigin> origins;
+};
+
+// config_json: the model's config.json. quantize_config: text of quantize_config.json or
+// quant_config.json when the folder has one (an error unless it agrees with config.json on bits,
+// group_size, sym, desc_act and format). user: what the caller passed; merged as Transformers does
+// (the checkpoint wins but for loading attributes; another class is an error).
+Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,
+                                                    const std::optional<Json>& quantize_config,
+                                                    const std::optional<QuantizationConfig>& user);
+
+// The rule of `dynamic` for one module, if any: first match wins, "-:" rules are tried first.
+// An invalid pattern is an error that shows it.
+Expected<const DynamicRule*> find_dynamic_rule(const GPTQConfig& config, std::string_view module);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CONFIG_QUANTIZATION_CONFIG_H_

@@ -1,0 +1,49 @@
+#ifndef NIBBLE_GENERATION_GENERATE_H_
+#define NIBBLE_GENERATION_GENERATE_H_
+
+// generate(): prompt tokens in, completion tokens out, with the settings of GenerationConfig.
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nibble/config/generation_config.h"
+#include "nibble/models/causal_lm.h"
+#include "nibble/nn/kv_cache.h"
+#include "nibble/tokenizer/tokenizer.h"
+
+namespace nibble {
+
+enum class FinishReason { kStop, kStopString, kLength, kContextFull, kCancelled };
+
+std::string_view finish_reason_name(FinishReason reason);  // "stop", "length"...
+
+struct GenerateOptions {
+  size_t max_context = 0;      // --ctx-size; 0: what the model allows
+  size_t prefill_chunk = 512;  // tokens per forward pass while reading the prompt
+  bool ignore_eos = false;     // for benchmarks
+  // Called for each new token, with the text that can be shown now (complete characters, and never
+  // a part of what may become a stop string). Returning false stops.
+  std::function<bool(int32_t token, std::string_view text)> on_token;
+};
+
+struct GenerateResult {
+  std::vector<int32_t> tokens;  // of the completion, the end token included
+  std::string text;             // without special tokens and without the stop string
+  FinishReason finish_reason = FinishReason::kLength;
+  size_t prompt_tokens = 0;
+  double prompt_seconds = 0;      // until the first token was chosen
+  double generation_seconds = 0;  // from then on
+};
+
+// `cache` holds what came before (empty for a new sequence), and prompt and completion afterwards.
+// kInvalidArgument for an empty prompt or settings out of range; kOutOfMemory when the prompt does
+// not fit the context; the message says the size to ask for.
+Expected<GenerateResult> generate(const CausalLM& model, const Tokenizer& tokenizer,
+                                  std::span<const int32_t> prompt, const GenerationConfig& config,
+                                  const GenerateOptions& options, KvCache& cache, ExecutionContext& context);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_GENERATION_GENERATE_H_

@@ -1,0 +1,33 @@
+#ifndef NIBBLE_KERNELS_CPU_TARGET_H_
+#define NIBBLE_KERNELS_CPU_TARGET_H_
+
+// Which instruction set the kernels use. One binary holds code for all of them.
+
+#include <span>
+#include <string_view>
+
+#include "nibble/base/error.h"
+
+namespace nibble {
+
+// Each includes the ones before it.
+//   kScalar  plain C++, any x86-64
+//   kAvx2    AVX2, FMA, F16C
+//   kAvx512  AVX-512 F/BW/CD/DQ/VL, and VNNI for integer dot products
+enum class CpuTarget { kScalar, kAvx2, kAvx512 };
+
+std::string_view cpu_target_name(CpuTarget target);  // "avx2", as NIBBLE_CPU spells it
+
+// Slowest first, and never empty. What the tests walk and `nibble doctor` prints.
+std::span<const CpuTarget> supported_cpu_targets();
+
+// Decided once per process: the best of the above, or what NIBBLE_CPU names.
+CpuTarget cpu_target();
+
+// Says whether NIBBLE_CPU can be obeyed; main calls it first, because a request for an instruction
+// set that this machine lacks is an error with a sentence, not an illegal instruction.
+Status check_cpu_request();
+
+}  // namespace nibble
+
+#endif  // NIBBLE_KERNELS_CPU_TARGET_H_

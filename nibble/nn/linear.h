@@ -1,0 +1,69 @@
+#ifndef NIBBLE_NN_LINEAR_H_
+#define NIBBLE_NN_LINEAR_H_
+
+// y = x W^T + b, whatever the weight is stored as. The factories below look at the weight once;
+// afterwards nobody can tell where it came from.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nibble/base/arena.h"
+#include "nibble/base/error.h"
+#include "nibble/base/matrix_view.h"
+#include "nibble/base/tensor.h"
+#include "nibble/base/thread_pool.h"
+#include "nibble/quantization/quantized_weight.h"
+
+namespace nibble {
+
+// What a forward pass needs beside weights: threads and scratch memory.
+struct ExecutionContext {
+  ThreadPool& pool;
+  Arena& arena;
+};
+
+// f32: activations and sums in float32, weights exactly as the format defines them: what is compared
+// with the original libraries. auto: may quantize activations or use other arithmetic where that is
+// faster.
+enum class ComputeMode { kF32, kAuto };
+
+struct LinearOptions {
+  ComputeMode compute = ComputeMode::kAuto;
+  // "auto", "reference" (plain loops), or a name that GPTQConfig and AwqConfig know (exllama,
+  // exllama_v2, torch, marlin, gemm, gemv, ipex...), which means "auto" here.
+  std::string backend = "auto";
+};
+
+// Immutable: any number of threads may call forward() at once, each with its own context.
+class Linear {
+ public:
+  virtual ~Linear() = default;
+
+  // x: [tokens, in_features], y: [tokens, out_features]; they may not overlap. Row t of y depends
+  // on row t of x alone, in every bit: not on the other rows, nor on the number of threads.
+  virtual void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const = 0;
+
+  virtual size_t in_features() const = 0;
+  virtual size_t out_features() const = 0;
+  virtual size_t weight_bytes() const = 0;      // what one token reads
+  virtual std::string_view kernel() const = 0;  // "int4-a8-avx512", "f16-avx2", "reference": for -v
+};
+
+// weight: F32, F16 or BF16 [out_features, in_features]; kept as it is (a view into a mapped file
+// stays one, unless its start is not aligned to its elements). bias: [out_features] or empty.
+Expected<std::unique_ptr<Linear>> make_linear(const Tensor& weight, std::vector<float> bias,
+                                              const LinearOptions& options);
+
+// Reorders the codes for this CPU's kernel, once; keeps nothing of `weight`.
+Expected<std::unique_ptr<Linear>> make_linear(const QuantizedWeight& weight, std::vector<float> bias,
+                                              const LinearOptions& options, ThreadPool& pool);
+
+// The backend names that are accepted, for the error message and for --help.
+Status check_backend(std::string_view backend);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_NN_LINEAR_H_

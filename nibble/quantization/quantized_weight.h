@@ -1,0 +1,57 @@
+#ifndef NIBBLE_QUANTIZATION_QUANTIZED_WEIGHT_H_
+#define NIBBLE_QUANTIZATION_QUANTIZED_WEIGHT_H_
+
+// What every format decodes to and every kernel packs from: the waist of the hourglass.
+
+#include <cstdint>
+#include <vector>
+
+#include "nibble/base/dtype.h"
+
+namespace nibble {
+
+// How a code becomes a weight. round() is one rounding to the dtype `rounding`.
+enum class WeightFormula {
+  kAffine,     // round(scales[g][o] * (code - zeros[g][o]))          GPTQ; AWQ gemm, gemv, marlin
+  kOffset,     // round(fma(code, scales[g][o], zeros[g][o]))         AWQ gemv_fast, llm-awq
+  kCodebook,   // codebook[code] * absmax[(o * in_features + i) / group_size], in float32
+  kRowAbsmax,  // ((code - 128) * absmax[o]) * float(1 / 127), in float32: LLM.int8
+};
+
+// A linear layer's weight [out_features, in_features] as codes. y = x W^T.
+struct QuantizedWeight {
+  WeightFormula formula = WeightFormula::kAffine;
+  size_t out_features = 0;
+  size_t in_features = 0;
+  int bits = 4;  // 2 to 8: codes are below 2^bits
+
+  std::vector<uint8_t> codes;  // [out_features, in_features], one per byte
+
+  // kAffine, kOffset: inputs per group (the last one may be short); group of input i is g_idx[i],
+  // or i / group_size where g_idx is empty. in_features for one group.
+  // kCodebook: consecutive elements of the flattened weight per block; blocks may cross rows.
+  size_t group_size = 0;
+  size_t num_groups = 0;        // kAffine, kOffset
+  std::vector<uint32_t> g_idx;  // [in_features], or empty
+
+  std::vector<float> scales;    // kAffine, kOffset: [num_groups, out_features]
+  std::vector<float> zeros;     // kAffine, kOffset: [num_groups, out_features]
+  std::vector<float> absmax;    // kCodebook: [ceil(out * in / group_size)]; kRowAbsmax: [out_features]
+  std::vector<float> codebook;  // kCodebook: [2^bits]
+
+  DType rounding = DType::kF32;  // of kAffine and kOffset: the dtype of the stored scales
+  DType dtype = DType::kF16;     // what the original library dequantizes to
+
+  // LLM.int8: inputs whose magnitude reaches this stay in floating point; 0: none do.
+  float outlier_threshold = 0.f;
+
+  size_t group_of(size_t input) const { return g_idx.empty() ? input / group_size : g_idx[input]; }
+};
+
+// Rows [begin, end) as float, exactly as the formula says: [end - begin, in_features]. The plain
+// reference for every kernel.
+void dequantize_rows(const QuantizedWeight& weight, size_t begin, size_t end, float* out);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_QUANTIZATION_QUANTIZED_WEIGHT_H_
