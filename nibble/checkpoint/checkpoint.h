@@ -26,6 +26,10 @@ class Checkpoint {
   // kNotFound if there is none of that name.
   virtual Expected<Tensor> tensor(std::string_view name) const = 0;
 
+  // Says that the bytes of a tensor have been copied elsewhere, so that its mapped pages may leave
+  // memory; they come back when it is read again. Nothing happens where no file is mapped.
+  virtual void drop(std::string_view /*name*/) const {}
+
   // Where a tensor lies, for messages: "model-00001-of-00002.safetensors".
   virtual std::string file_of(std::string_view name) const = 0;
 

@@ -26,6 +26,9 @@ struct SequenceChunk {
   // Logits are wanted for the last this many tokens: 0 for all but the last chunk of a prompt, 1 to
   // go on, tokens.size() to score a text.
   size_t num_logits = 1;
+  // Length that the sequence is known to reach: of the whole prompt while it is read in chunks; 0:
+  // with these tokens. Only rotary kinds whose frequencies grow with the length look at it.
+  size_t known_length = 0;
 };
 
 // Bytes by what they are for; of the weights as they stand in memory.
@@ -62,6 +65,9 @@ class CausalLM {
   virtual WeightBytes weight_bytes() const = 0;
   virtual size_t num_parameters() const = 0;
   virtual ComputeMode compute() const = 0;
+  // Tokens from which on cached keys no longer fit the model's rotary frequencies, so that a sequence
+  // that grows past it must be read again from its start (longrope); 0: never.
+  virtual size_t cache_reset_length() const = 0;
   // "42 x int4-a8-avx512, 1 x f16-avx512": which kernels run.
   virtual std::string kernels() const = 0;
 };

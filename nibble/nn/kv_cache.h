@@ -8,43 +8,49 @@
 
 #include "nibble/base/aligned_buffer.h"
 #include "nibble/base/error.h"
+#include "nibble/kernels/attention.h"
 
 namespace nibble {
 
 struct KvCacheShape {
   size_t num_layers = 0;
   size_t num_key_value_heads = 0;
-  size_t head_dim = 0;        // of keys
-  size_t value_head_dim = 0;  // of values; most often the same
+  size_t head_dim = 0;
 };
 
-// One thread at a time. Memory is taken in blocks of kBlockTokens as the sequence grows.
+// One thread at a time. Memory is taken in blocks of kAttentionBlock tokens as the sequence grows;
+// a block holds, for each layer and head, the keys [head_dim][kAttentionBlock] and then the values
+// [kAttentionBlock][head_dim].
 class KvCache {
  public:
-  static constexpr size_t kBlockTokens = 64;
-
   KvCache(const KvCacheShape& shape, size_t max_tokens);
 
   size_t size() const { return size_; }              // tokens held
   size_t max_tokens() const { return max_tokens_; }  // --ctx-size
   size_t memory_bytes() const;
+  const KvCacheShape& shape() const { return shape_; }
 
   // Makes room for `count` more tokens; kOutOfMemory if that is over max_tokens.
   Status reserve(size_t count);
   // Counts tokens whose keys and values have been written in all layers.
   void advance(size_t count) { size_ += count; }
   // Forgets all tokens from `size` on.
-  void truncate(size_t size) { size_ = size; }
+  void truncate(size_t size);
 
-  // [block][kv head][kBlockTokens][head_dim]: the rows of one head and block follow each other.
-  float* key_block(size_t layer, size_t block, size_t kv_head);
-  float* value_block(size_t layer, size_t block, size_t kv_head);
+  // Writes the key and value ([head_dim]) of the token at `position`, for which there is room.
+  void write(size_t layer, size_t kv_head, size_t position, const float* key, const float* value);
+
+  // What attention reads of one head.
+  kernels::AttentionBlocks head(size_t layer, size_t kv_head) const;
 
  private:
+  size_t offset(size_t layer, size_t kv_head) const;  // of the head's keys in a block, in floats
+
   KvCacheShape shape_;
   size_t max_tokens_;
   size_t size_ = 0;
-  std::vector<AlignedBuffer> blocks_;  // each holds kBlockTokens of all layers
+  std::vector<AlignedBuffer> buffers_;
+  std::vector<float*> blocks_;  // the same, as attention wants them
 };
 
 }  // namespace nibble

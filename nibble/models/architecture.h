@@ -1,0 +1,103 @@
+#ifndef NIBBLE_MODELS_ARCHITECTURE_H_
+#define NIBBLE_MODELS_ARCHITECTURE_H_
+
+// Architectures as data: what the tensors are called and what a block does with them. A Llama-like
+// model is a row in the table of architecture.cc; decoder.cc runs every row.
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "nibble/base/error.h"
+#include "nibble/config/pretrained_config.h"
+#include "nibble/kernels/elementwise.h"
+#include "nibble/nn/norm.h"
+
+namespace nibble {
+
+// Module names inside a block. Empty: the architecture has no such module.
+struct BlockNames {
+  // A branch (attention or MLP) is: residual + out_norm(branch(in_norm(residual))).
+  std::string_view attention_in_norm = "input_layernorm";
+  std::string_view attention_out_norm = "";
+  std::string_view mlp_in_norm = "post_attention_layernorm";
+  std::string_view mlp_out_norm = "";
+
+  std::string_view q = "self_attn.q_proj";
+  std::string_view k = "self_attn.k_proj";
+  std::string_view v = "self_attn.v_proj";
+  std::string_view qkv = "";  // instead of the three: their rows one after the other
+  std::string_view o = "self_attn.o_proj";
+  std::string_view q_norm = "";  // over head_dim, before the rotation
+  std::string_view k_norm = "";
+
+  std::string_view gate = "mlp.gate_proj";  // empty with gate_up empty: an MLP without gate
+  std::string_view up = "mlp.up_proj";
+  std::string_view gate_up = "";  // instead of both
+  std::string_view down = "mlp.down_proj";
+
+  // A mixture of experts: the router, and the list whose members each hold gate, up and down.
+  std::string_view router = "";
+  std::string_view experts = "";
+};
+
+struct DecoderSpec;
+
+// One row of the table. The defaults are Llama's.
+struct Architecture {
+  std::string_view model_type;
+  std::string_view prefix = "model.";  // some files leave it out
+  std::string_view embed = "model.embed_tokens";
+  std::string_view positions = "";   // learned position embedding
+  size_t position_offset = 0;        // of its first row
+  std::string_view project_in = "";  // between embedding and blocks, where their widths differ
+  std::string_view project_out = "";
+  std::string_view layers = "model.layers";
+  std::string_view final_norm = "model.norm";
+  std::string_view head = "lm_head";
+  BlockNames block = {};
+  NormKind norm = NormKind::kRms;
+  bool norm_bias = false;      // LayerNorm with bias
+  bool norm_adds_one = false;  // the weight is stored as w - 1 (Gemma)
+  bool rotary = true;
+  // Attention and MLP both read the block's input (through one norm, or one each), and both results
+  // are added to it.
+  bool parallel = false;
+  bool qkv_bias = false;   // biases that must be there; others are used where the file has them
+  bool head_bias = false;
+  // What depends on values of config.json.
+  Status (*configure)(const PretrainedConfig& config, DecoderSpec& spec) = nullptr;
+};
+
+// A row together with a configuration: everything decoder.cc needs to know.
+struct DecoderSpec {
+  Architecture names;
+  kernels::Activation activation = kernels::Activation::kSilu;
+  float attention_scale = 1.f;
+  float attention_soft_cap = 0.f;  // 0: none
+  float final_soft_cap = 0.f;
+  float embedding_scale = 1.f;
+  size_t embedding_size = 0;        // width of the embedding; hidden_size unless project_in is there
+  bool norm_before_branch = true;   // false: out = in_norm(residual + branch(residual)) (OPT 350M)
+  bool final_norm = true;
+  bool qkv_bias = false, o_bias = false, mlp_bias = false;  // must be in the file
+  std::vector<size_t> window;        // per layer: tokens seen, 0 for all
+  std::vector<bool> sliding_rope;    // per layer: rotates by config.rope_sliding
+  std::vector<float> alibi_slopes;   // per head; empty: no ALiBi
+  float clip_qkv = 0.f;              // > 0: queries, keys and values are clamped to +- this
+  size_t num_experts = 0;            // 0: a plain MLP
+  size_t experts_per_token = 0;
+};
+
+// The table.
+std::span<const Architecture> architectures();
+
+// kUnsupported for a model_type that is not in the table; the message lists what is.
+Expected<DecoderSpec> make_decoder_spec(const PretrainedConfig& config);
+
+// kernels::Activation for a hidden_act of config.json.
+Expected<kernels::Activation> activation_from_name(std::string_view name);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_MODELS_ARCHITECTURE_H_

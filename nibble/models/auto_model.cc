@@ -1,0 +1,284 @@
+#include "nibble/models/auto_model.h"
+
+#include <algorithm>
+#include <array>
+
+#include "nibble/base/log.h"
+#include "nibble/base/memory.h"
+#include "nibble/checkpoint/checkpoint.h"
+#include "nibble/checkpoint/model_files.h"
+#include "nibble/models/decoder.h"
+#include "nibble/models/module_slots.h"
+#include "nibble/models/weight_loader.h"
+#include "nibble/quantization/bitsandbytes.h"
+#include "nibble/quantization/formats/formats.h"
+
+namespace nibble {
+namespace {
+
+Status check_options(const FromPretrainedOptions& options) {
+  if (options.device_map != "auto" && options.device_map != "cpu") {
+    return fail(ErrorCode::kUnsupported, "device_map \"{}\"", options.device_map)
+        .with_fix("Nibble runs on CPUs: use auto or cpu.");
+  }
+  constexpr std::array kImplementations = {"eager", "sdpa", "flash_attention_2"};
+  if (std::find(kImplementations.begin(), kImplementations.end(), options.attn_implementation) ==
+      kImplementations.end()) {
+    return fail(ErrorCode::kInvalidArgument, "attn_implementation \"{}\"", options.attn_implementation)
+        .with_fix("Use eager, sdpa or flash_attention_2.");
+  }
+  return check_backend(options.backend);
+}
+
+Expected<std::optional<DType>> float_dtype(const std::string& name) {
+  if (name == "auto") return std::optional<DType>();
+  const auto dtype = dtype_from_torch_name(name);
+  if (dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16) return dtype;
+  return fail(ErrorCode::kInvalidArgument, "dtype \"{}\"", name)
+      .with_fix("Use auto, float32, float16 or bfloat16.");
+}
+
+// "8GB", "500MiB", "8000000000".
+Expected<size_t> parse_bytes(const std::string& text) {
+  constexpr std::array kUnits = {std::pair("", 1e0),           std::pair("B", 1e0),          std::pair("KB", 1e3),
+                                 std::pair("MB", 1e6),         std::pair("GB", 1e9),         std::pair("KIB", 1024.0),
+                                 std::pair("MIB", 1048576.0),  std::pair("GIB", 1073741824.0)};
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  std::string unit(end);
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  for (const auto& [name, factor] : kUnits) {
+    if (unit == name && value > 0 && value * factor < 1e18) return static_cast<size_t>(value * factor);
+  }
+  return fail(ErrorCode::kInvalidArgument, "max_memory \"{}\" is not a size", text)
+      .with_fix("Write it as 8GB or 500MiB.");
+}
+
+// Refuses before anything is read what will not fit. Weights only: the cache comes on top.
+Status check_memory(const FromPretrainedOptions& options, const Checkpoint& checkpoint) {
+  const auto limit = options.max_memory.find("cpu");
+  if (limit == options.max_memory.end()) return {};
+  NIBBLE_TRY(const size_t bytes, parse_bytes(limit->second));
+  if (checkpoint.file_bytes() > bytes) {
+    return fail(ErrorCode::kOutOfMemory, "the weights need {}, but max_memory is {}",
+                human_bytes(checkpoint.file_bytes()), limit->second)
+        .with_fix("Raise max_memory or take a smaller or more strongly quantized model.");
+  }
+  return {};
+}
+
+void log_origins(const ResolvedQuantization& quantization) {
+  for (const ConfigOrigin& origin : quantization.origins) {
+    log_verbose("{} = {} ({})", origin.key, origin.value, origin.origin);
+  }
+}
+
+// quantize_config.json (GPTQ) or quant_config.json (old AWQ), where there is one.
+Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files) {
+  for (const char* name : {"quantize_config.json", "quant_config.json"}) {
+    NIBBLE_TRY(const std::optional<std::string> text, files.read(name));
+    if (!text) continue;
+    NIBBLE_TRY(Json json, at(name, parse_json(*text)));
+    return std::optional<Json>(std::move(json));
+  }
+  return std::optional<Json>();
+}
+
+Expected<GenerationConfig> read_generation_config(const ModelFiles& files, const PretrainedConfig& config) {
+  GenerationConfig generation;
+  NIBBLE_TRY(const std::optional<std::string> text, files.read("generation_config.json"));
+  if (text) {
+    NIBBLE_TRY(const Json json, at("generation_config.json", parse_json(*text)));
+    NIBBLE_TRY(generation, at("generation_config.json", GenerationConfig::from_json(json)));
+  }
+  if (generation.bos_token_id.empty()) generation.bos_token_id = config.bos_token_id;
+  if (generation.eos_token_id.empty()) generation.eos_token_id = config.eos_token_id;
+  if (!generation.pad_token_id) generation.pad_token_id = config.pad_token_id;
+  return generation;
+}
+
+// The modules that are quantized while loading: all linears but those that the user leaves out.
+std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config, const std::vector<ModuleSlot>& slots) {
+  std::set<std::string> modules = linear_modules(slots);
+  if (!config.llm_int8_skip_modules) return modules;
+  // A list replaces the default one, which holds the head only (spec of BitsAndBytesConfig): a list
+  // without "lm_head" quantizes the head too.
+  for (const ModuleSlot& slot : slots) {
+    if (slot.role == ModuleRole::kHead) modules.insert(slot.name);
+  }
+  const auto skipped = [&](const std::string& module) {
+    return std::any_of(config.llm_int8_skip_modules->begin(), config.llm_int8_skip_modules->end(),
+                       [&](const std::string& key) {
+                         return module.starts_with(key) || module.ends_with(key);
+                       });
+  };
+  std::erase_if(modules, skipped);
+  return modules;
+}
+
+Status load_block(const DecoderSpec& spec, const PretrainedConfig& config, const std::string& prefix,
+                  WeightLoader& loader, DecoderBlock& block) {
+  const BlockNames& names = spec.names.block;
+  std::vector<LinearRequest> requests;
+  const auto linear = [&](std::string_view name, std::unique_ptr<Linear>& target) {
+    if (!name.empty()) requests.push_back({prefix + std::string(name), &target});
+  };
+  if (names.qkv.empty()) {
+    linear(names.q, block.q);
+    linear(names.k, block.k);
+    linear(names.v, block.v);
+  } else {
+    linear(names.qkv, block.qkv);
+  }
+  linear(names.o, block.o);
+  linear(names.router, block.router);
+  block.mlps.resize(std::max<size_t>(1, spec.num_experts));
+  for (size_t i = 0; i < block.mlps.size(); ++i) {
+    MlpWeights& mlp = block.mlps[i];
+    const std::string in = spec.num_experts > 0 ? fmt::format("{}.{}.", names.experts, i) : std::string();
+    const auto add = [&](std::string_view name, std::unique_ptr<Linear>& target) {
+      if (!name.empty()) linear(in + std::string(name), target);
+    };
+    if (names.gate_up.empty()) {
+      add(names.gate, mlp.gate);
+      add(names.up, mlp.up);
+    } else {
+      add(names.gate_up, mlp.gate_up);
+    }
+    add(names.down, mlp.down);
+  }
+  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(requests)));
+
+  const auto norm = [&](std::string_view name, std::unique_ptr<Norm>& target) -> Status {
+    if (name.empty()) return {};
+    NIBBLE_TRY(target, loader.norm(prefix + std::string(name), spec.names.norm, static_cast<float>(config.norm_eps)));
+    return {};
+  };
+  NIBBLE_RETURN_IF_ERROR(norm(names.attention_in_norm, block.attention_in_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.attention_out_norm, block.attention_out_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_in_norm, block.mlp_in_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_out_norm, block.mlp_out_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.q_norm, block.q_norm));
+  return norm(names.k_norm, block.k_norm);
+}
+
+Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedConfig& config, bool prefix_missing,
+                                      WeightLoader& loader) {
+  // The name of a module as the file has it.
+  const auto name = [&](std::string_view full) {
+    if (prefix_missing && full.starts_with(spec.names.prefix)) full.remove_prefix(spec.names.prefix.size());
+    return std::string(full);
+  };
+  DecoderWeights weights;
+  NIBBLE_TRY(weights.embedding, loader.embedding(name(spec.names.embed)));
+  if (!spec.names.positions.empty()) {
+    NIBBLE_TRY(weights.positions, loader.embedding(name(spec.names.positions)));
+  }
+  for (size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    DecoderBlock& block = weights.blocks.emplace_back();
+    block.window = spec.window[layer];
+    block.sliding_rope = spec.sliding_rope[layer];
+    const std::string prefix = fmt::format("{}.{}.", name(spec.names.layers), layer);
+    NIBBLE_RETURN_IF_ERROR(load_block(spec, config, prefix, loader, block));
+  }
+  std::vector<LinearRequest> rest;
+  if (!spec.names.project_in.empty()) rest.push_back({name(spec.names.project_in), &weights.project_in});
+  if (!spec.names.project_out.empty()) rest.push_back({name(spec.names.project_out), &weights.project_out});
+  if (!config.tie_word_embeddings) rest.push_back({name(spec.names.head), &weights.head});
+  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(rest)));
+  if (spec.final_norm) {
+    NIBBLE_TRY(weights.final_norm, loader.norm(name(spec.names.final_norm), spec.names.norm,
+                                               static_cast<float>(config.norm_eps)));
+  }
+  if (config.tie_word_embeddings) {
+    NIBBLE_TRY(weights.head, loader.tied_head(weights.embedding));
+  }
+  if (spec.names.rotary) {
+    NIBBLE_TRY(weights.rope, at("config.json", RotaryEmbedding::create(config.rope, config.head_dim,
+                                                                       config.max_position_embeddings)));
+    if (config.rope_sliding) {
+      NIBBLE_TRY(weights.rope_sliding,
+                 at("config.json", RotaryEmbedding::create(*config.rope_sliding, config.head_dim,
+                                                           config.max_position_embeddings)));
+    }
+  }
+  return weights;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(std::string_view model,
+                                                                          const FromPretrainedOptions& options,
+                                                                          ThreadPool& pool) {
+  NIBBLE_RETURN_IF_ERROR(check_options(options));
+  NIBBLE_TRY(const std::optional<DType> dtype, float_dtype(options.dtype));
+
+  DecoderOrigin origin;
+  NIBBLE_TRY(origin.files, find_model(model, options.revision));
+  NIBBLE_TRY(const std::string config_text, origin.files.read_required("config.json"));
+  NIBBLE_TRY(const Json config_json, at("config.json", parse_json(config_text)));
+  NIBBLE_TRY(PretrainedConfig config, at("config.json", PretrainedConfig::from_json(config_json)));
+  NIBBLE_TRY(DecoderSpec spec, make_decoder_spec(config));
+  NIBBLE_TRY(origin.generation, read_generation_config(origin.files, config));
+  NIBBLE_TRY(const std::optional<Json> quantize_config, read_quantize_config(origin.files));
+  NIBBLE_TRY(ResolvedQuantization quantization,
+             resolve_quantization(config_json, quantize_config, options.quantization_config));
+  log_origins(quantization);
+  origin.quantization = quantization.config;
+  origin.pre_quantized = quantization.pre_quantized;
+
+  NIBBLE_TRY(origin.checkpoint, open_checkpoint(origin.files));
+  NIBBLE_RETURN_IF_ERROR(check_memory(options, *origin.checkpoint));
+  const bool prefix_missing = prefix_is_missing(*origin.checkpoint, spec);
+  const std::vector<ModuleSlot> slots = module_slots(spec, config, prefix_missing);
+
+  std::vector<std::string> stored = quantized_modules(*origin.checkpoint);
+  const bool on_the_fly = quantization.config && !quantization.pre_quantized;
+  if (on_the_fly) {
+    const auto* const bnb = std::get_if<BitsAndBytesConfig>(&*quantization.config);
+    if (bnb == nullptr) {
+      return fail(ErrorCode::kUnsupported, "{} needs calibration data and cannot be done while loading",
+                  quant_method(*quantization.config))
+          .with_fix("Load with a BitsAndBytesConfig (nf4, fp4, int8), or take a checkpoint that is quantized.");
+    }
+    const std::set<std::string> modules = modules_to_quantize(*bnb, slots);
+    stored.assign(modules.begin(), modules.end());
+    // Missing tensors are reported for the file as it is, before its view as a quantized one.
+    NIBBLE_RETURN_IF_ERROR(at(origin.files.name, check_slots(*origin.checkpoint, slots, spec,
+                                                             {.tied_head = config.tie_word_embeddings})));
+    origin.checkpoint = quantize_on_the_fly(origin.checkpoint, *bnb, modules, pool);
+  } else if (!stored.empty() && !quantization.config) {
+    return fail(ErrorCode::kDataLoss, "{} is stored as codes, but config.json has no quantization_config",
+                stored.front())
+        .at(origin.files.name)
+        .with_fix("Add the model's quantize_config.json, or fetch config.json again.");
+  }
+  const std::set<std::string> quantized(stored.begin(), stored.end());
+  if (config.tie_word_embeddings && quantized.contains(std::string(spec.names.head))) {
+    return fail(ErrorCode::kUnsupported, "{} is quantized, but tie_word_embeddings says that it is the embedding",
+                spec.names.head)
+        .at(origin.files.name)
+        .with_fix("Set tie_word_embeddings to false in config.json if the model has a head of its own.");
+  }
+  NIBBLE_RETURN_IF_ERROR(
+      at(origin.files.name, check_slots(*origin.checkpoint, slots, spec,
+                                        {.quantized = quantized, .tied_head = config.tie_word_embeddings})));
+
+  WeightLoader loader(origin.checkpoint, slots, quantized, origin.quantization,
+                      {.linear = {.compute = options.compute, .backend = options.backend},
+                       .dtype = dtype,
+                       .norm_adds_one = spec.names.norm_adds_one,
+                       .decode_in_parallel = !on_the_fly,
+                       .show_progress = options.show_progress},
+                      pool);
+  NIBBLE_TRY(DecoderWeights weights, at(origin.files.name, load_weights(spec, config, prefix_missing, loader)));
+  origin.bytes = loader.bytes();
+  origin.num_parameters = loader.num_parameters();
+  const bool eager = options.attn_implementation == "eager";
+  auto decoder = std::make_unique<Decoder>(std::move(spec), std::move(config), std::move(weights), std::move(origin),
+                                           options.compute, eager);
+  log_verbose("backend {}: {}", options.backend, decoder->kernels());
+  return decoder;
+}
+
+}  // namespace nibble

@@ -1,0 +1,169 @@
+#include "nibble/models/module_slots.h"
+
+#include <algorithm>
+
+#include "nibble/quantization/formats/formats.h"
+
+namespace nibble {
+namespace {
+
+constexpr size_t kNamesInMessage = 5;
+
+// Buffers that older versions of the libraries saved beside the weights.
+constexpr std::string_view kIgnoredSuffixes[] = {".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias"};
+
+bool is_ignored(std::string_view name) {
+  return std::any_of(std::begin(kIgnoredSuffixes), std::end(kIgnoredSuffixes),
+                     [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
+
+// "a, b, c and 12 more"
+std::string first_names(const std::vector<std::string>& names) {
+  const size_t shown = std::min(names.size(), kNamesInMessage);
+  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
+  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+class SlotList {
+ public:
+  SlotList(const DecoderSpec& spec, bool prefix_missing)
+      : prefix_(prefix_missing ? spec.names.prefix : std::string_view()) {}
+
+  void add(std::string_view name, ModuleRole role, Shape shape, bool bias_required = false) {
+    if (name.empty()) return;
+    if (!prefix_.empty() && name.starts_with(prefix_)) name.remove_prefix(prefix_.size());
+    slots_.push_back({std::string(name), role, std::move(shape), bias_required});
+  }
+
+  std::vector<ModuleSlot> take() { return std::move(slots_); }
+
+ private:
+  const std::string_view prefix_;
+  std::vector<ModuleSlot> slots_;
+};
+
+}  // namespace
+
+std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedConfig& config, bool prefix_missing) {
+  const Architecture& names = spec.names;
+  const BlockNames& block = names.block;
+  const size_t hidden = config.hidden_size;
+  const size_t q_size = config.num_attention_heads * config.head_dim;
+  const size_t kv_size = config.num_key_value_heads * config.head_dim;
+  const size_t inner = config.intermediate_size;
+
+  SlotList slots(spec, prefix_missing);
+  slots.add(names.embed, ModuleRole::kEmbedding, {config.vocab_size, spec.embedding_size});
+  slots.add(names.positions, ModuleRole::kEmbedding,
+            {config.max_position_embeddings + names.position_offset, hidden});
+  slots.add(names.project_in, ModuleRole::kLinear, {hidden, spec.embedding_size});
+  for (size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    const auto add = [&](std::string_view name, ModuleRole role, Shape shape, bool bias_required = false) {
+      if (name.empty()) return;
+      slots.add(fmt::format("{}.{}.{}", names.layers, layer, name), role, std::move(shape), bias_required);
+    };
+    add(block.attention_in_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
+    if (block.qkv.empty()) {
+      add(block.q, ModuleRole::kLinear, {q_size, hidden}, spec.qkv_bias);
+      add(block.k, ModuleRole::kLinear, {kv_size, hidden}, spec.qkv_bias);
+      add(block.v, ModuleRole::kLinear, {kv_size, hidden}, spec.qkv_bias);
+    } else {
+      add(block.qkv, ModuleRole::kLinear, {q_size + 2 * kv_size, hidden}, spec.qkv_bias);
+    }
+    add(block.q_norm, ModuleRole::kNorm, {config.head_dim});
+    add(block.k_norm, ModuleRole::kNorm, {config.head_dim});
+    add(block.o, ModuleRole::kLinear, {hidden, q_size}, spec.o_bias);
+    add(block.attention_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
+    add(block.mlp_in_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
+    const auto add_mlp = [&](const std::string& in) {
+      const auto name = [&](std::string_view module) { return module.empty() ? std::string() : in + std::string(module); };
+      if (block.gate_up.empty()) {
+        add(name(block.gate), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+        add(name(block.up), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+      } else {
+        add(name(block.gate_up), ModuleRole::kLinear, {2 * inner, hidden}, spec.mlp_bias);
+      }
+      add(name(block.down), ModuleRole::kLinear, {hidden, inner}, spec.mlp_bias);
+    };
+    add(block.router, ModuleRole::kRouter, {spec.num_experts, hidden});
+    for (size_t expert = 0; expert < spec.num_experts; ++expert) {
+      add_mlp(fmt::format("{}.{}.", block.experts, expert));
+    }
+    if (spec.num_experts == 0) add_mlp("");
+    add(block.mlp_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
+  }
+  if (spec.final_norm) slots.add(names.final_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
+  slots.add(names.project_out, ModuleRole::kLinear, {spec.embedding_size, hidden});
+  if (!config.tie_word_embeddings) {
+    slots.add(names.head, ModuleRole::kHead, {config.vocab_size, spec.embedding_size}, names.head_bias);
+  }
+  return slots.take();
+}
+
+bool prefix_is_missing(const Checkpoint& checkpoint, const DecoderSpec& spec) {
+  const std::string full = fmt::format("{}.weight", spec.names.embed);
+  return checkpoint.find(full) == nullptr &&
+         checkpoint.find(std::string_view(full).substr(spec.names.prefix.size())) != nullptr;
+}
+
+std::set<std::string> linear_modules(const std::vector<ModuleSlot>& slots) {
+  std::set<std::string> names;
+  for (const ModuleSlot& slot : slots) {
+    if (slot.role == ModuleRole::kLinear) names.insert(slot.name);
+  }
+  return names;
+}
+
+Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& slots, const DecoderSpec& spec,
+                   const SlotCheckOptions& options) {
+  std::vector<std::string> missing;
+  std::set<std::string, std::less<>> used;
+  std::string wrong_shape;
+
+  const auto check = [&](const std::string& name, const Shape& shape) {
+    const TensorInfo* const info = checkpoint.find(name);
+    if (info == nullptr) {
+      missing.push_back(name);
+      return;
+    }
+    used.insert(name);
+    if (info->shape != shape && wrong_shape.empty()) {
+      wrong_shape = fmt::format("{}: shape {}, but config.json asks for {}", name, shape_name(info->shape),
+                                shape_name(shape));
+    }
+  };
+  for (const ModuleSlot& slot : slots) {
+    const std::string bias = slot.name + ".bias";
+    if (slot.bias_required || checkpoint.find(bias) != nullptr) check(bias, {slot.shape.front()});
+    if (!options.quantized.contains(slot.name)) {
+      check(slot.name + ".weight", slot.shape);
+      continue;
+    }
+    for (std::string& name : tensors_of_module(checkpoint, slot.name)) used.insert(std::move(name));
+  }
+  std::vector<std::string> unused;
+  const std::string tied_head = fmt::format("{}.weight", spec.names.head);
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    if (used.contains(name) || is_ignored(name) || (options.tied_head && name == tied_head)) continue;
+    unused.push_back(name);
+  }
+  if (!missing.empty()) {
+    std::string message = fmt::format("{} tensors are missing: {}", missing.size(), first_names(missing));
+    if (!unused.empty()) message += fmt::format("; {} are not used: {}", unused.size(), first_names(unused));
+    return fail(ErrorCode::kDataLoss, "{}", message)
+        .with_fix("The checkpoint is incomplete or belongs to another config.json: fetch both again.");
+  }
+  if (!wrong_shape.empty()) {
+    return fail(ErrorCode::kDataLoss, "{}", wrong_shape)
+        .with_fix("The weights belong to another model than config.json: fetch both again.");
+  }
+  if (!unused.empty()) {
+    return fail(ErrorCode::kDataLoss, "{} tensors belong to no module of a {}: {}", unused.size(),
+                spec.names.model_type, first_names(unused))
+        .with_fix("The weights belong to another architecture than config.json says, or an adapter was left in.");
+  }
+  return {};
+}
+
+}  // namespace nibble

@@ -1,0 +1,117 @@
+#include "nibble/models/weight_loader.h"
+
+#include "nibble/base/cancel.h"
+#include "nibble/base/check.h"
+#include "nibble/base/log.h"
+#include "nibble/quantization/formats/formats.h"
+
+namespace nibble {
+
+WeightLoader::WeightLoader(std::shared_ptr<const Checkpoint> checkpoint, const std::vector<ModuleSlot>& slots,
+                           std::set<std::string> quantized, const std::optional<QuantizationConfig>& config,
+                           Options options, ThreadPool& pool)
+    : checkpoint_(std::move(checkpoint)),
+      quantized_(std::move(quantized)),
+      config_(config),
+      options_(std::move(options)),
+      pool_(pool),
+      progress_("loading", options_.show_progress ? slots.size() : 0, "modules") {
+  for (const ModuleSlot& slot : slots) slots_.emplace(slot.name, slot);
+}
+
+const ModuleSlot& WeightLoader::slot(std::string_view module) const {
+  const auto found = slots_.find(module);
+  NIBBLE_CHECK(found != slots_.end());  // decoder and module_slots() disagree about the names
+  return found->second;
+}
+
+Expected<Tensor> WeightLoader::float_weight(const std::string& module) {
+  const std::string name = module + ".weight";
+  NIBBLE_TRY(Tensor tensor, checkpoint_->tensor(name));
+  const DType dtype = options_.dtype.value_or(tensor.dtype);
+  // F64 is read, but no kernel multiplies by it.
+  return at(name, convert_tensor(tensor, dtype == DType::kF64 ? DType::kF32 : dtype));
+}
+
+Expected<std::vector<float>> WeightLoader::bias(const std::string& module) {
+  const std::string name = module + ".bias";
+  if (checkpoint_->find(name) == nullptr) return std::vector<float>();
+  NIBBLE_TRY(const Tensor tensor, checkpoint_->tensor(name));
+  num_parameters_ += tensor.size();
+  return at(name, to_floats(tensor));
+}
+
+Status WeightLoader::linears(std::vector<LinearRequest> requests) {
+  NIBBLE_RETURN_IF_ERROR(check_cancelled());
+  std::vector<Expected<DecodedModule>> decoded(requests.size(), DecodedModule());
+  const auto decode = [&](size_t begin, size_t end, size_t) {
+    for (size_t i = begin; i < end; ++i) {
+      const std::string& module = requests[i].module;
+      if (!quantized_.contains(module)) continue;
+      const Shape& shape = slot(module).shape;
+      decoded[i] = decode_module(*checkpoint_, module, *config_, LinearShape{shape[0], shape[1]});
+    }
+  };
+  if (options_.decode_in_parallel) {
+    pool_.parallel_for(requests.size(), 1, decode);
+  } else {
+    decode(0, requests.size(), 0);
+  }
+
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const std::string& module = requests[i].module;
+    const ModuleSlot& where = slot(module);
+    NIBBLE_TRY(std::vector<float> shift, bias(module));
+    if (quantized_.contains(module)) {
+      NIBBLE_TRY(const DecodedModule source, std::move(decoded[i]));
+      decoded[i] = DecodedModule();
+      NIBBLE_TRY(*requests[i].target,
+                 at(module, make_linear(source.weight, std::move(shift), options_.linear, pool_)));
+      for (const std::string& name : source.tensors) checkpoint_->drop(name);
+      log_verbose("{}: {}, {} bits, group size {}: {}", module, source.format, source.weight.bits,
+                  source.weight.group_size, (*requests[i].target)->kernel());
+    } else {
+      NIBBLE_TRY(const Tensor weight, float_weight(module));
+      NIBBLE_TRY(*requests[i].target, at(module, make_linear(weight, std::move(shift), options_.linear)));
+    }
+    num_parameters_ += where.shape[0] * where.shape[1];
+    (where.role == ModuleRole::kHead ? bytes_.head : bytes_.linear) += (*requests[i].target)->weight_bytes();
+    progress_.advance();
+  }
+  return {};
+}
+
+Expected<std::unique_ptr<Norm>> WeightLoader::norm(std::string_view module, NormKind kind, float eps) {
+  const std::string name(module);
+  auto norm = std::make_unique<Norm>();
+  norm->kind = kind;
+  norm->eps = eps;
+  NIBBLE_TRY(const Tensor tensor, checkpoint_->tensor(name + ".weight"));
+  NIBBLE_TRY(norm->weight, at(name + ".weight", to_floats(tensor)));
+  if (options_.norm_adds_one) {
+    for (float& w : norm->weight) w += 1.f;
+  }
+  NIBBLE_TRY(norm->bias, bias(name));
+  num_parameters_ += norm->weight.size();
+  bytes_.norm += (norm->weight.size() + norm->bias.size()) * sizeof(float);
+  progress_.advance();
+  return norm;
+}
+
+Expected<Tensor> WeightLoader::embedding(std::string_view module) {
+  NIBBLE_TRY(Tensor tensor, float_weight(std::string(module)));
+  if (tensor.dtype != DType::kF32 && tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
+    return fail(ErrorCode::kUnsupported, "an embedding of {}; F32, F16 and BF16 exist", dtype_name(tensor.dtype))
+        .at(module);
+  }
+  num_parameters_ += tensor.size();
+  bytes_.embedding += tensor.bytes.size();
+  progress_.advance();
+  return tensor;
+}
+
+Expected<std::unique_ptr<Linear>> WeightLoader::tied_head(const Tensor& embedding) {
+  return make_linear(embedding, {}, options_.linear);
+}
+
+}  // namespace nibble
