@@ -91,13 +91,27 @@ void ThreadPool::run(size_t count, size_t grain, void* fn, Call call) {
   const size_t chunk = ((count + pieces - 1) / pieces + grain - 1) / grain * grain;
   job_ = {fn, call, count, chunk};
   next_.store(0, std::memory_order_relaxed);
-  pending_.store(workers_.size(), std::memory_order_relaxed);
+  entered_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   work(0);
-  for (size_t left; (left = pending_.load(std::memory_order_acquire)) != 0;) {
-    wait_for_change(pending_, left, spin_);
+  entered_.fetch_and(~kOpen, std::memory_order_acq_rel);
+  for (uint32_t inside; (inside = entered_.load(std::memory_order_acquire)) != 0;) {
+    wait_for_change(entered_, inside, spin_);
   }
+}
+
+// False when the job is over: its caller may be setting up the next one.
+bool ThreadPool::enter() {
+  uint32_t inside = entered_.load(std::memory_order_acquire);
+  while ((inside & kOpen) != 0) {
+    if (entered_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+void ThreadPool::leave() {
+  if (entered_.fetch_sub(1, std::memory_order_acq_rel) == 1) entered_.notify_one();
 }
 
 void ThreadPool::work(size_t worker) {
@@ -113,11 +127,11 @@ void ThreadPool::worker_loop(size_t worker) {
   uint64_t seen = 0;
   for (;;) {
     wait_for_change(generation_, seen, spin_);
-    // run() waits for every worker, so generations are never skipped.
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_relaxed)) return;
+    if (!enter()) continue;
     work(worker);
-    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+    leave();
   }
 }
 

@@ -46,6 +46,8 @@ class ThreadPool {
   };
 
   void run(size_t count, size_t grain, void* fn, Call call);
+  bool enter();
+  void leave();
   void work(size_t worker);
   void worker_loop(size_t worker);
 
@@ -53,7 +55,10 @@ class ThreadPool {
   Job job_;
   alignas(64) std::atomic<size_t> next_ = 0;          // first index nobody has taken
   alignas(64) std::atomic<uint64_t> generation_ = 0;  // counts jobs
-  alignas(64) std::atomic<size_t> pending_ = 0;       // workers still in the job
+  // Whether workers may enter the job (kOpen), and how many are in it. The caller waits for those
+  // alone: one whose processor was taken away and that never came misses nothing.
+  static constexpr uint32_t kOpen = 1u << 31;
+  alignas(64) std::atomic<uint32_t> entered_ = 0;
   std::atomic<bool> stop_ = false;
   std::vector<std::thread> workers_;
 };
