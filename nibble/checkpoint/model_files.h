@@ -19,10 +19,11 @@ namespace nibble {
 // (config.json, tokenizer.json, ...) are made from the file's metadata; the rest of the program
 // cannot tell the difference.
 struct ModelFiles {
-  std::string name;                          // as the user wrote it
-  std::filesystem::path folder;              // empty for a GGUF file
-  std::filesystem::path gguf;                // empty for a folder
-  std::map<std::string, std::string> texts;  // GGUF: file name -> content
+  std::string name;              // as the user wrote it
+  std::filesystem::path folder;  // empty for a GGUF file
+  std::filesystem::path gguf;    // empty for a folder
+  // File name -> content; comes before a file of that name in the folder. Of a GGUF file: all of them.
+  std::map<std::string, std::string> texts;
 
   // "config.json" and the like; nothing if the model has no such file.
   Expected<std::optional<std::string>> read(std::string_view file) const;

@@ -1,0 +1,49 @@
+#ifndef NIBBLE_CHECKPOINT_GGUF_CONFIG_H_
+#define NIBBLE_CHECKPOINT_GGUF_CONFIG_H_
+
+// config.json and generation_config.json from the metadata of a GGUF file.
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "nibble/base/dtype.h"
+#include "nibble/base/json.h"
+#include "nibble/checkpoint/gguf.h"
+
+namespace nibble {
+
+// An architecture whose tensors correspond one to one to those of Transformers.
+struct GgufArchitecture {
+  std::string_view name;        // general.architecture
+  std::string_view model_type;  // config.json
+  std::string_view class_name;  // "LlamaForCausalLM"
+  // llama.cpp rotates neighbouring elements, Transformers the two halves of a head; the rows of
+  // q_proj and k_proj were reordered when the file was made.
+  bool has_permuted_heads;
+};
+
+struct GgufConfig {
+  const GgufArchitecture* architecture = nullptr;
+  size_t num_hidden_layers = 0;
+  size_t num_attention_heads = 0;
+  size_t num_key_value_heads = 0;
+  size_t head_dim = 0;
+  size_t vocab_size = 0;
+  DType dtype = DType::kF16;  // of all tensors, after the import
+  Json config;                // config.json
+  Json generation_config;     // generation_config.json
+};
+
+// `file`: what `header` was read from. kUnsupported names the architecture, tensor type or rotary
+// scaling that is not implemented.
+Expected<GgufConfig> make_gguf_config(const GgufHeader& header, std::span<const std::byte> file);
+
+// tokenizer.ggml.WHICH_token_id, checked against the vocabulary; `which`: "bos", "eos"...
+Expected<std::optional<uint64_t>> gguf_token_id(const GgufHeader& header, std::string_view which,
+                                                size_t vocab_size);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CHECKPOINT_GGUF_CONFIG_H_

@@ -1,0 +1,240 @@
+#include "nibble/checkpoint/gguf_model.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "nibble/base/float16.h"
+#include "nibble/base/mapped_file.h"
+#include "nibble/checkpoint/gguf.h"
+#include "nibble/checkpoint/gguf_config.h"
+#include "nibble/checkpoint/gguf_quants.h"
+#include "nibble/checkpoint/gguf_tokenizer.h"
+
+namespace nibble {
+namespace {
+
+// Which heads the rows of a tensor belong to.
+enum class Heads { kNone, kQuery, kKey };
+
+struct NameRow {
+  std::string_view gguf;
+  std::string_view hf;
+  Heads heads;
+};
+
+constexpr std::array kModelNames = {
+    NameRow{"token_embd", "model.embed_tokens", Heads::kNone},
+    NameRow{"output_norm", "model.norm", Heads::kNone},
+    NameRow{"output", "lm_head", Heads::kNone},
+};
+
+// blk.N. and model.layers.N. stand in front.
+constexpr std::array kLayerNames = {
+    NameRow{"attn_norm", "input_layernorm", Heads::kNone},
+    NameRow{"attn_q", "self_attn.q_proj", Heads::kQuery},
+    NameRow{"attn_k", "self_attn.k_proj", Heads::kKey},
+    NameRow{"attn_v", "self_attn.v_proj", Heads::kNone},
+    NameRow{"attn_output", "self_attn.o_proj", Heads::kNone},
+    NameRow{"attn_q_norm", "self_attn.q_norm", Heads::kNone},
+    NameRow{"attn_k_norm", "self_attn.k_norm", Heads::kNone},
+    NameRow{"ffn_norm", "post_attention_layernorm", Heads::kNone},
+    NameRow{"ffn_gate", "mlp.gate_proj", Heads::kNone},
+    NameRow{"ffn_up", "mlp.up_proj", Heads::kNone},
+    NameRow{"ffn_down", "mlp.down_proj", Heads::kNone},
+};
+
+template <size_t kSize>
+const NameRow* find_row(const std::array<NameRow, kSize>& rows, std::string_view name) {
+  for (const NameRow& row : rows) {
+    if (row.gguf == name) return &row;
+  }
+  return nullptr;
+}
+
+// A tensor as Transformers has it, and where it comes from.
+struct ImportedTensor {
+  std::string name;
+  Heads heads = Heads::kNone;
+};
+
+// Nothing for a name that is not known.
+std::optional<ImportedTensor> import_name(std::string_view name, size_t num_hidden_layers) {
+  const size_t dot = name.rfind('.');
+  if (dot == name.npos) return std::nullopt;
+  const std::string_view suffix = name.substr(dot);  // ".weight"
+  if (suffix != ".weight" && suffix != ".bias") return std::nullopt;
+  std::string_view stem = name.substr(0, dot);
+  if (const NameRow* row = find_row(kModelNames, stem)) {
+    return ImportedTensor{fmt::format("{}{}", row->hf, suffix), row->heads};
+  }
+  constexpr std::string_view kBlock = "blk.";
+  if (!stem.starts_with(kBlock)) return std::nullopt;
+  stem.remove_prefix(kBlock.size());
+  size_t layer = 0;
+  const auto parsed = std::from_chars(stem.data(), stem.data() + stem.size(), layer);
+  stem.remove_prefix(static_cast<size_t>(parsed.ptr - stem.data()));
+  if (parsed.ec != std::errc() || layer >= num_hidden_layers || !stem.starts_with('.')) return std::nullopt;
+  const NameRow* const row = find_row(kLayerNames, stem.substr(1));
+  if (row == nullptr) return std::nullopt;
+  return ImportedTensor{fmt::format("model.layers.{}.{}{}", layer, row->hf, suffix), row->heads};
+}
+
+struct Source {
+  GgufTensor tensor;
+  std::string gguf_name;
+  size_t num_permuted_heads = 0;  // 0: the rows stay where they are
+};
+
+// Row `row` of the file, inside a head of `head_dim` rows, pairs element row/2 of the first half
+// with that of the second half: 0, 1, 2, 3 -> 0, head_dim/2, 1, head_dim/2 + 1.
+size_t unpermuted_row(size_t row, size_t head_dim) {
+  const size_t head = row / head_dim;
+  const size_t within = row % head_dim;
+  return head * head_dim + within % 2 * (head_dim / 2) + within / 2;
+}
+
+// Expands the tensor row by row into elements of type T. `narrow` rounds; what it makes infinite
+// is an error.
+template <class T, class Narrow>
+Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte> file, Narrow narrow) {
+  const GgufTensor& tensor = source.tensor;
+  const GgmlTypeInfo& type = ggml_type_info(tensor.type);
+  const size_t elements = num_elements(tensor.shape).value_or(0);
+  if (elements == 0) return std::vector<T>();
+  // Of a permuted vector each element is a row of its own.
+  const bool permuted = source.num_permuted_heads > 0;
+  const size_t row_elements = tensor.shape.size() > 1 ? tensor.shape.back() : permuted ? 1 : elements;
+  if (row_elements % type.block_elements != 0) {
+    return fail(ErrorCode::kUnsupported, "a quantized vector of heads ({})", type.name);
+  }
+  const size_t rows = elements / row_elements;
+  const size_t row_bytes = row_elements / type.block_elements * type.block_bytes;
+  const size_t head_dim = permuted ? rows / source.num_permuted_heads : 0;
+  const DequantizeBlocks dequantize = find_dequantizer(tensor.type);
+
+  std::vector<T> result(elements);
+  std::vector<float> values(row_elements);
+  for (size_t row = 0; row < rows; ++row) {
+    dequantize(file.subspan(tensor.begin + row * row_bytes, row_bytes), values.data());
+    T* const to = result.data() + (permuted ? unpermuted_row(row, head_dim) : row) * row_elements;
+    for (size_t i = 0; i < row_elements; ++i) {
+      to[i] = narrow(values[i]);
+    }
+  }
+  return result;
+}
+
+class GgufCheckpoint final : public Checkpoint {
+ public:
+  GgufCheckpoint(std::shared_ptr<const MappedFile> file, const GgufConfig& config)
+      : file_(std::move(file)), dtype_(config.dtype) {
+    metadata_ = {{"format", "pt"}};
+  }
+
+  Status add(const std::string& gguf_name, const GgufTensor& tensor, const GgufConfig& config) {
+    const auto imported = import_name(gguf_name, config.num_hidden_layers);
+    if (!imported) {
+      return fail(ErrorCode::kUnsupported, "this tensor has no place in a {} of {} layers",
+                  config.architecture->class_name, config.num_hidden_layers)
+          .at(gguf_name)
+          .with_fix("Use the model's safetensors files.");
+    }
+    Source source{tensor, gguf_name, 0};
+    if (config.architecture->has_permuted_heads && imported->heads != Heads::kNone) {
+      source.num_permuted_heads =
+          imported->heads == Heads::kQuery ? config.num_attention_heads : config.num_key_value_heads;
+      const size_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
+      if (rows != source.num_permuted_heads * config.head_dim) {
+        return fail(ErrorCode::kDataLoss, "{} rows, but {} heads of {} need {}", rows,
+                    source.num_permuted_heads, config.head_dim, source.num_permuted_heads * config.head_dim)
+            .at(gguf_name);
+      }
+    }
+    tensors_.emplace(imported->name, TensorInfo{config.dtype, tensor.shape});
+    sources_.emplace(imported->name, std::move(source));
+    return {};
+  }
+
+  Expected<Tensor> tensor(std::string_view name) const override {
+    const auto found = sources_.find(name);
+    if (found == sources_.end()) return fail(ErrorCode::kNotFound, "the checkpoint has no tensor {}", name);
+    const Source& source = found->second;
+    auto tensor = at(file_of(name), at(source.gguf_name, import(source)));
+    // They are read once, as a rule, and would count twice beside what was made of them.
+    drop_pages(file_->bytes().subspan(source.tensor.begin, source.tensor.bytes));
+    return tensor;
+  }
+
+  std::string file_of(std::string_view name) const override {
+    return sources_.contains(name) ? file_->path().filename().string() : std::string();
+  }
+
+  size_t file_bytes() const override { return file_->bytes().size(); }
+
+ private:
+  Expected<Tensor> import(const Source& source) const {
+    const Shape& shape = source.tensor.shape;
+    if (dtype_ == DType::kF32) {
+      NIBBLE_TRY(auto values, expand<float>(source, file_->bytes(), [](float value) { return value; }));
+      return Tensor::of(dtype_, shape, std::move(values));
+    }
+    if (dtype_ == DType::kBF16) {
+      NIBBLE_TRY(auto values, expand<uint16_t>(source, file_->bytes(), float_to_bf16));
+      return Tensor::of(dtype_, shape, std::move(values));
+    }
+    bool overflows = false;
+    NIBBLE_TRY(auto values, expand<uint16_t>(source, file_->bytes(), [&overflows](float value) {
+                 const uint16_t half = float_to_fp16(value);
+                 overflows = overflows || ((half & 0x7FFFu) == 0x7C00u && std::isfinite(value));
+                 return half;
+               }));
+    if (overflows) {
+      return fail(ErrorCode::kUnsupported, "a value above 65504, the largest float16")
+          .with_fix("Use the model's safetensors files, which are bfloat16 or float32.");
+    }
+    return Tensor::of(dtype_, shape, std::move(values));
+  }
+
+  const std::shared_ptr<const MappedFile> file_;
+  const DType dtype_;
+  std::map<std::string, Source, std::less<>> sources_;
+};
+
+Expected<std::map<std::string, std::string>> make_texts(const GgufHeader& header,
+                                                        std::span<const std::byte> file) {
+  NIBBLE_TRY(const GgufConfig config, make_gguf_config(header, file));
+  NIBBLE_TRY(auto texts, make_gguf_tokenizer(header, config));
+  texts["config.json"] = dump_json(config.config) + "\n";
+  texts["generation_config.json"] = dump_json(config.generation_config) + "\n";
+  return texts;
+}
+
+Status add_tensors(const GgufHeader& header, const GgufConfig& config, GgufCheckpoint& checkpoint) {
+  for (const auto& [name, tensor] : header.tensors) {
+    if (name == "rope_freqs.weight") continue;  // became rope_scaling in config.json
+    NIBBLE_RETURN_IF_ERROR(checkpoint.add(name, tensor, config));
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<std::map<std::string, std::string>> read_gguf_texts(const std::filesystem::path& path) {
+  NIBBLE_TRY(const auto file, MappedFile::open(path));
+  NIBBLE_TRY(const GgufHeader header, parse_gguf(file->bytes()));
+  return make_texts(header, file->bytes());
+}
+
+Expected<std::shared_ptr<const Checkpoint>> open_gguf_checkpoint(const std::filesystem::path& path) {
+  NIBBLE_TRY(auto file, MappedFile::open(path));
+  NIBBLE_TRY(const GgufHeader header, at(path.string(), parse_gguf(file->bytes())));
+  NIBBLE_TRY(const GgufConfig config, at(path.string(), make_gguf_config(header, file->bytes())));
+  auto checkpoint = std::make_shared<GgufCheckpoint>(std::move(file), config);
+  NIBBLE_RETURN_IF_ERROR(at(path.string(), add_tensors(header, config, *checkpoint)));
+  return checkpoint;
+}
+
+}  // namespace nibble
