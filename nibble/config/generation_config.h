@@ -14,8 +14,8 @@
 namespace nibble {
 
 struct GenerationConfig {
-  std::optional<size_t> max_new_tokens;
-  std::optional<size_t> max_length;  // prompt included; used where max_new_tokens is not given
+  std::optional<size_t> max_new_tokens = {};
+  std::optional<size_t> max_length = {};  // prompt included; used where max_new_tokens is not given
   size_t min_new_tokens = 0;
   bool do_sample = false;
   double temperature = 1.0;
@@ -25,13 +25,13 @@ struct GenerationConfig {
   double repetition_penalty = 1.0;
   double presence_penalty = 0.0;   // as in OpenAI's API: not in Transformers
   double frequency_penalty = 0.0;  // as in OpenAI's API: not in Transformers
-  std::map<int32_t, double> logit_bias;
-  std::vector<std::string> stop_strings;
-  std::vector<int32_t> bos_token_id, eos_token_id;
-  std::optional<int32_t> pad_token_id;
-  std::optional<uint64_t> seed;
+  std::map<int32_t, double> logit_bias = {};
+  std::vector<std::string> stop_strings = {};
+  std::vector<int32_t> bos_token_id = {}, eos_token_id = {};
+  std::optional<int32_t> pad_token_id = {};
+  std::optional<uint64_t> seed = {};
 
-  Json json;  // the whole file
+  Json json = {};  // the whole file
 
   static Expected<GenerationConfig> from_json(const Json& json);
   Status validate() const;  // names every value out of range

@@ -22,14 +22,14 @@ struct RopeParameters {
   double low_freq_factor = 1.0;                 // llama3
   double high_freq_factor = 4.0;                // llama3
   size_t original_max_position_embeddings = 0;  // 0: max_position_embeddings
-  std::optional<double> attention_factor;       // yarn, longrope
+  std::optional<double> attention_factor = {};  // yarn, longrope
   double beta_fast = 32.0;                      // yarn
   double beta_slow = 1.0;                       // yarn
-  std::optional<double> mscale;                 // yarn
-  std::optional<double> mscale_all_dim;         // yarn
+  std::optional<double> mscale = {};            // yarn
+  std::optional<double> mscale_all_dim = {};    // yarn
   bool truncate = true;                         // yarn
-  std::vector<double> short_factor;             // longrope: [rotary dims / 2]
-  std::vector<double> long_factor;
+  std::vector<double> short_factor = {};        // longrope: [rotary dims / 2]
+  std::vector<double> long_factor = {};
 
   bool operator==(const RopeParameters&) const = default;
 };

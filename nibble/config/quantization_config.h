@@ -37,11 +37,11 @@ struct GPTQConfig {
   bool lm_head = false;
   std::string checkpoint_format = "gptq";  // gptq, gptq_v2, gptq_p
   std::string backend = "auto";
-  std::vector<DynamicRule> dynamic;  // "-:" rules first, then in the order of the file
-  std::vector<std::string> modules_in_block_to_quantize;
-  std::vector<std::string> quantizer;  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
-  bool has_sym = false;                // false: the key is missing, as in very old files
-  Json json;                           // every key of the file, also the unknown ones
+  std::vector<DynamicRule> dynamic = {};  // "-:" rules first, then in the order of the file
+  std::vector<std::string> modules_in_block_to_quantize = {};
+  std::vector<std::string> quantizer = {};  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
+  bool has_sym = false;                     // false: the key is missing, as in very old files
+  Json json = {};                           // every key of the file, also the unknown ones
 
   static Expected<GPTQConfig> from_json(const Json& json);
   Json to_json() const;
@@ -54,8 +54,8 @@ struct AwqConfig {
   bool zero_point = true;
   std::string version = "gemm";  // gemm, gemv, gemv_fast, llm-awq, exllama, ipex, marlin
   std::string backend = "auto";
-  std::vector<std::string> modules_to_not_convert;
-  Json json;
+  std::vector<std::string> modules_to_not_convert = {};
+  Json json = {};
 
   static Expected<AwqConfig> from_json(const Json& json);
   Json to_json() const;
@@ -66,14 +66,14 @@ struct BitsAndBytesConfig {
   bool load_in_8bit = false;
   bool load_in_4bit = false;
   double llm_int8_threshold = 6.0;
-  std::optional<std::vector<std::string>> llm_int8_skip_modules;  // nothing: the default list
+  std::optional<std::vector<std::string>> llm_int8_skip_modules = {};  // nothing: the default list
   bool llm_int8_enable_fp32_cpu_offload = false;
   bool llm_int8_has_fp16_weight = false;
-  std::optional<DType> bnb_4bit_compute_dtype;  // nothing: float32
-  std::string bnb_4bit_quant_type = "fp4";      // fp4, nf4
+  std::optional<DType> bnb_4bit_compute_dtype = {};  // nothing: float32
+  std::string bnb_4bit_quant_type = "fp4";           // fp4, nf4
   bool bnb_4bit_use_double_quant = false;
-  std::optional<DType> bnb_4bit_quant_storage;  // nothing: uint8
-  Json json;
+  std::optional<DType> bnb_4bit_quant_storage = {};  // nothing: uint8
+  Json json = {};
 
   static Expected<BitsAndBytesConfig> from_json(const Json& json);
   Json to_json() const;
