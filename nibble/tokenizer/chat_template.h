@@ -6,7 +6,9 @@
 // checkpoint can hang or exhaust the program.
 
 #include <cstddef>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +27,9 @@ struct TextRange {
 
 struct RenderedChat {
   std::string text;
-  // The parts of `text` that came out of the messages or tools, not out of the template: sorted,
-  // disjoint. Special tokens in them are plain text.
+  // The parts of `text` that came out of the context (messages, tools, documents and other keys, but
+  // not the special tokens: keys that end in _token or _tokens), not out of the template: sorted,
+  // disjoint, never touching. A special token that lies in one of them is plain text.
   std::vector<TextRange> literal;
 };
 
@@ -34,6 +37,7 @@ struct ChatTemplateLimits {
   size_t max_steps = 5'000'000;          // evaluated nodes
   size_t max_output_bytes = 16'000'000;  // of the result and of any single string
   size_t max_depth = 100;                // nested expressions, blocks and macro calls
+  std::optional<std::time_t> now = {};   // what strftime_now tells; the clock if empty
 };
 
 // Immutable; any thread.
@@ -49,7 +53,10 @@ class ChatTemplate {
 
   // context: an object with messages, tools, add_generation_prompt, bos_token, eos_token... What
   // raise_exception says, an undefined name that is used, an unknown filter or an exhausted budget
-  // are errors with the line of the template.
+  // are errors with the line of the template. As Transformers does, it defines tools and documents
+  // (null) and add_generation_prompt (false) where they are missing, refuses an empty conversation,
+  // drops the keys of messages that are null, and passes reasoning_content on as `thinking` (and the
+  // other way round).
   Expected<RenderedChat> render(const Json& context) const;
 
  private:

@@ -68,6 +68,7 @@ class Tokenizer {
   Status set_chat_template(std::string source);
 
  private:
+  friend class StreamDecoder;
   struct State;
   explicit Tokenizer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
@@ -79,7 +80,8 @@ struct AutoTokenizer {
 };
 
 // Turns a stream of ids into text piece by piece; a piece never ends inside a UTF-8 character, and
-// all pieces together are what decode() gives for all ids.
+// all pieces together are what decode() gives for all ids. (So a run of byte tokens, <0xE4><0xBD>...,
+// comes out when it has ended: one wrong byte makes decode() replace every byte of the run.)
 class StreamDecoder {
  public:
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
@@ -89,11 +91,15 @@ class StreamDecoder {
   std::string finish();  // what is left, incomplete characters as U+FFFD
 
  private:
+  std::string take(bool all);
+
   const Tokenizer& tokenizer_;
   const bool skip_special_tokens_;
-  std::vector<int32_t> ids_;  // of the current window
-  size_t prefix_begin_ = 0;   // ids_[prefix_begin_, read_) give context, as in vLLM's detokenizer
+  // The last ids, of which the first `read_` have been given out. They stay as context: decoders
+  // treat the first token and the first space of a text in their own way.
+  std::vector<int32_t> ids_;
   size_t read_ = 0;
+  std::string read_text_;  // what these first ids decode to
 };
 
 }  // namespace nibble
