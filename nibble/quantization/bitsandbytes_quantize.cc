@@ -1,0 +1,304 @@
+// The arithmetic of bitsandbytes' quantizers, by the rules of its tensor-operation path (CPU):
+// docs/formats/bitsandbytes.md. Each block of consecutive elements is a piece of work of its own,
+// so that the bytes do not depend on the number of threads.
+
+#include "nibble/quantization/bitsandbytes_quantize.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "nibble/base/float16.h"
+#include "nibble/quantization/formats/bnb_4bit.h"
+#include "nibble/quantization/formats/module_tensors.h"
+
+namespace nibble {
+namespace {
+
+constexpr float kTiny = 1e-38f;  // stands for an absmax of zero, so that its reciprocal is finite
+
+// Sorted bounds between codes and the code of each interval.
+template <size_t kCodes>
+struct Buckets {
+  std::array<float, kCodes - 1> bounds;  // a value on a bound belongs below it
+  std::array<uint8_t, kCodes> codes;
+
+  uint8_t code_of(float value) const {
+    size_t below = 0;  // how many bounds are smaller than the value; a search without branches
+    for (size_t step = kCodes / 2; step > 0; step /= 2) below += value > bounds[below + step - 1] ? step : 0;
+    return codes[below];
+  }
+};
+
+template <size_t kCodes>
+Buckets<kCodes> make_buckets(std::span<const float, kCodes> codebook) {
+  Buckets<kCodes> buckets;
+  for (size_t i = 0; i < kCodes; ++i) buckets.codes[i] = static_cast<uint8_t>(i);
+  // Stable: of FP4's two zeros, code 0 comes before code 8.
+  std::stable_sort(buckets.codes.begin(), buckets.codes.end(),
+                   [&](uint8_t a, uint8_t b) { return codebook[a] < codebook[b]; });
+  for (size_t i = 0; i + 1 < kCodes; ++i) {
+    buckets.bounds[i] = (codebook[buckets.codes[i]] + codebook[buckets.codes[i + 1]]) / 2.0f;
+  }
+  return buckets;
+}
+
+using Buckets4 = Buckets<16>;
+using Buckets8 = Buckets<256>;
+
+// To the nearest integer, ties to even, for small values: the sum has no room for a fraction.
+float round_half_even(float value) {
+  constexpr float kNoFraction = 0x1.8p23f;
+  return (value + kNoFraction) - kNoFraction;
+}
+
+float clamped(float value) { return std::clamp(value, -1.0f, 1.0f); }
+
+// Scales a block to [-1, 1] and returns its absmax as stored. The short last block of a tensor has
+// rules of its own: it is divided instead of multiplied, and its absmax is never zero.
+float normalize(std::span<float> block, bool is_short) {
+  float absmax = 0.0f;
+  for (const float value : block) absmax = std::max(absmax, std::fabs(value));
+  if (is_short) {
+    absmax = std::max(absmax, kTiny);
+    for (float& value : block) value = clamped(value / absmax);
+  } else {
+    const float reciprocal = 1.0f / std::max(absmax, kTiny);
+    for (float& value : block) value = clamped(value * reciprocal);
+  }
+  return absmax;
+}
+
+// Elements [begin, begin + count) of a float tensor.
+void load_floats(const Tensor& tensor, size_t begin, size_t count, float* out) {
+  if (tensor.dtype == DType::kF32) {
+    std::memcpy(out, tensor.bytes.data() + begin * sizeof(float), count * sizeof(float));
+    return;
+  }
+  const std::byte* source = tensor.bytes.data() + begin * sizeof(uint16_t);
+  for (size_t i = 0; i < count; ++i) {
+    uint16_t half = 0;
+    std::memcpy(&half, source + i * sizeof(half), sizeof(half));
+    out[i] = tensor.dtype == DType::kF16 ? fp16_to_float(half) : bf16_to_float(half);
+  }
+}
+
+void note_first(std::atomic<size_t>& first, size_t index) {
+  size_t seen = first.load(std::memory_order_relaxed);
+  while (index < seen && !first.compare_exchange_weak(seen, index, std::memory_order_relaxed)) {
+  }
+}
+
+Failure not_finite(const Tensor& weight, size_t index) {
+  float value = 0;
+  load_floats(weight, index, 1, &value);
+  return fail(ErrorCode::kDataLoss, "element {} is {}, which cannot be quantized",
+              element_name(weight.shape, index), std::isnan(value) ? "NaN" : "infinite")
+      .with_fix("The file is damaged, or training went wrong: fetch it again, or leave the module out.");
+}
+
+Status check_weight(const Tensor& weight) {
+  const bool is_float =
+      weight.dtype == DType::kF16 || weight.dtype == DType::kBF16 || weight.dtype == DType::kF32;
+  if (!is_float) {
+    return fail(ErrorCode::kUnsupported, "elements are {}, but only F16, BF16 and F32 are quantized",
+                dtype_name(weight.dtype));
+  }
+  const auto bytes = num_bytes(weight.info());
+  if (weight.shape.size() != 2 || !bytes || *bytes != weight.bytes.size() || *bytes == 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "shape {} with {} bytes is not a weight [out_features, in_features]",
+                shape_name(weight.shape), weight.bytes.size());
+  }
+  return {};
+}
+
+// Blocks of absmax as codes of the dynamic map.
+struct NestedAbsmax {
+  std::vector<uint8_t> codes;
+  std::vector<float> absmax;
+};
+
+NestedAbsmax quantize_absmax(const std::vector<float>& absmax, float offset) {
+  static const Buckets8 kBuckets = make_buckets<256>(dynamic_map());
+  NestedAbsmax nested;
+  for (size_t begin = 0; begin < absmax.size(); begin += kNestedBlocksize) {
+    const size_t count = std::min(kNestedBlocksize, absmax.size() - begin);
+    float block[kNestedBlocksize];
+    for (size_t i = 0; i < count; ++i) block[i] = absmax[begin + i] - offset;
+    nested.absmax.push_back(normalize({block, count}, count < kNestedBlocksize));
+    for (size_t i = 0; i < count; ++i) nested.codes.push_back(kBuckets.code_of(block[i]));
+  }
+  return nested;
+}
+
+// Codes, two a byte with the first one in the high half, and the absmax of each block.
+struct Blocks {
+  std::vector<uint8_t> packed;
+  std::vector<float> absmax;
+};
+
+Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16> codebook, size_t blocksize,
+                                 ThreadPool& pool) {
+  const Buckets4 buckets = make_buckets<16>(codebook);
+  const size_t count = weight.size();
+  Blocks blocks;
+  blocks.packed.resize(ceil_div(count, 2));
+  blocks.absmax.resize(ceil_div(count, blocksize));
+  std::atomic<size_t> first_bad = count;
+  const size_t grain = std::max<size_t>(1, 4096 / blocksize);
+  pool.parallel_for(blocks.absmax.size(), grain, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> block(blocksize);
+    for (size_t b = begin; b < end; ++b) {
+      const size_t start = b * blocksize;
+      const size_t size = std::min(blocksize, count - start);
+      load_floats(weight, start, size, block.data());
+      for (size_t i = 0; i < size; ++i) {
+        if (!std::isfinite(block[i])) {
+          note_first(first_bad, start + i);
+          return;
+        }
+      }
+      blocks.absmax[b] = normalize({block.data(), size}, size < blocksize);
+      // The partner that an odd last element lacks counts as zero.
+      if (size % 2 != 0) block[size] = 0.0f;
+      for (size_t i = 0; i < size; i += 2) {
+        blocks.packed[(start + i) / 2] =
+            static_cast<uint8_t>(buckets.code_of(block[i]) << 4 | buckets.code_of(block[i + 1]));
+      }
+    }
+  });
+  if (first_bad.load() != count) return not_finite(weight, first_bad.load());
+  return blocks;
+}
+
+std::vector<float> to_vector(std::span<const float> values) { return {values.begin(), values.end()}; }
+
+}  // namespace
+
+std::optional<Shape> bnb_storage_shape(size_t count, DType quant_storage) {
+  const size_t bytes = ceil_div(count, 2);
+  const size_t item = dtype_bits(quant_storage) / 8;
+  if (item == 0 || bytes % item != 0) return std::nullopt;
+  return Shape{bytes / item, 1};
+}
+
+float bnb_absmax_offset(const std::vector<float>& absmax) {
+  // The original sums in float, in an order that depends on the machine; the last bit may differ.
+  double sum = 0.0;
+  for (const float value : absmax) sum += double{value};
+  return static_cast<float>(sum / static_cast<double>(absmax.size()));
+}
+
+Expected<std::vector<float>> bnb_absmax(const Tensor& weight, size_t blocksize, ThreadPool& pool) {
+  NIBBLE_RETURN_IF_ERROR(check_weight(weight));
+  const size_t count = weight.size();
+  std::vector<float> absmax(ceil_div(count, blocksize));
+  pool.parallel_for(absmax.size(), 64, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> values(blocksize);
+    for (size_t b = begin; b < end; ++b) {
+      const size_t size = std::min(blocksize, count - b * blocksize);
+      load_floats(weight, b * blocksize, size, values.data());
+      for (size_t i = 0; i < size; ++i) absmax[b] = std::max(absmax[b], std::fabs(values[i]));
+      if (size < blocksize) absmax[b] = std::max(absmax[b], kTiny);
+    }
+  });
+  return absmax;
+}
+
+Expected<std::map<std::string, Tensor>> quantize_bnb_4bit(const Tensor& weight, const Bnb4BitOptions& options,
+                                                          ThreadPool& pool) {
+  NIBBLE_RETURN_IF_ERROR(check_weight(weight));
+  if (std::find(std::begin(kBnbBlocksizes), std::end(kBnbBlocksizes), options.blocksize) ==
+      std::end(kBnbBlocksizes)) {
+    return fail(ErrorCode::kInvalidArgument, "blocksize {}, but it must be one of {}", options.blocksize,
+                fmt::join(kBnbBlocksizes, ", "));
+  }
+  const auto stored_shape = bnb_storage_shape(weight.size(), options.quant_storage);
+  if (!stored_shape) {
+    return fail(ErrorCode::kInvalidArgument, "{} bytes of codes do not fill whole elements of {}",
+                ceil_div(weight.size(), 2), torch_dtype_name(options.quant_storage))
+        .with_fix("Take quant_storage uint8.");
+  }
+  const auto codebook = options.nf4 ? nf4_codebook() : fp4_codebook();
+  NIBBLE_TRY(Blocks blocks, quantize_blocks(weight, codebook, options.blocksize, pool));
+
+  BnbQuantState state{.quant_type = options.nf4 ? "nf4" : "fp4",
+                      .blocksize = options.blocksize,
+                      .dtype = weight.dtype,
+                      .out_features = weight.shape[0],
+                      .in_features = weight.shape[1],
+                      .nested = options.double_quant};
+  std::map<std::string, Tensor> tensors;
+  const size_t packed_bytes = blocks.packed.size();
+  Tensor codes = Tensor::of(DType::kU8, {packed_bytes}, std::move(blocks.packed));
+  // The same bytes under another name: what the type is for, other libraries know.
+  codes.dtype = options.quant_storage;
+  codes.shape = *stored_shape;
+  tensors["weight"] = std::move(codes);
+  const Shape num_blocks = {blocks.absmax.size()};
+  if (options.double_quant) {
+    state.nested_offset = bnb_absmax_offset(blocks.absmax);
+    NestedAbsmax nested = quantize_absmax(blocks.absmax, state.nested_offset);
+    const Shape nested_blocks = {nested.absmax.size()};
+    tensors["weight.absmax"] = Tensor::of(DType::kU8, num_blocks, std::move(nested.codes));
+    tensors["weight.nested_absmax"] = Tensor::of(DType::kF32, nested_blocks, std::move(nested.absmax));
+    tensors["weight.nested_quant_map"] = Tensor::of(DType::kF32, {256}, to_vector(dynamic_map()));
+  } else {
+    tensors["weight.absmax"] = Tensor::of(DType::kF32, num_blocks, std::move(blocks.absmax));
+  }
+  tensors["weight.quant_map"] = Tensor::of(DType::kF32, {16}, to_vector(codebook));
+  const std::string text = to_text(state);
+  tensors[fmt::format("{}{}", kQuantStatePrefix, state.quant_type)] =
+      Tensor::of(DType::kU8, {text.size()}, std::vector<char>(text.begin(), text.end()));
+  return tensors;
+}
+
+Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, ThreadPool& pool) {
+  NIBBLE_RETURN_IF_ERROR(check_weight(weight));
+  const size_t out_features = weight.shape[0];
+  const size_t in_features = weight.shape[1];
+  std::vector<int8_t> codes(out_features * in_features);
+  std::vector<float> scb(out_features);
+  std::atomic<size_t> first_bad = codes.size();
+  pool.parallel_for(out_features, 1, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> row(in_features);
+    for (size_t o = begin; o < end; ++o) {
+      load_floats(weight, o * in_features, in_features, row.data());
+      for (size_t i = 0; i < in_features; ++i) {
+        // The original casts to float16 first, whatever the weight was.
+        row[i] = fp16_to_float(float_to_fp16(row[i]));
+        if (!std::isfinite(row[i])) {
+          note_first(first_bad, o * in_features + i);
+          return;
+        }
+        scb[o] = std::max(scb[o], std::fabs(row[i]));
+      }
+      if (scb[o] == 0.0f) continue;  // the codes stay 0
+      // PyTorch divides a number by a tensor as the number times the reciprocal: two roundings.
+      const float scale = 1.0f / scb[o] * 127.0f;
+      for (size_t i = 0; i < in_features; ++i) {
+        codes[o * in_features + i] = static_cast<int8_t>(round_half_even(row[i] * scale));
+      }
+    }
+  });
+  if (const size_t bad = first_bad.load(); bad != codes.size()) {
+    float value = 0;
+    load_floats(weight, bad, 1, &value);
+    if (!std::isfinite(value)) return not_finite(weight, bad);
+    return fail(ErrorCode::kUnsupported,
+                "element {} is {}, but LLM.int8 starts from float16, which ends at 65504",
+                element_name(weight.shape, bad), value)
+        .with_fix("Quantize to 4 bits instead, or leave the module out (llm_int8_skip_modules).");
+  }
+  std::map<std::string, Tensor> tensors;
+  tensors["weight"] = Tensor::of(DType::kI8, weight.shape, std::move(codes));
+  tensors["SCB"] = Tensor::of(DType::kF32, {out_features}, std::move(scb));
+  tensors["weight_format"] = Tensor::of(DType::kU8, {}, std::vector<uint8_t>{0});
+  return tensors;
+}
+
+}  // namespace nibble

@@ -1,0 +1,135 @@
+#include "nibble/quantization/formats/gptq_packing.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "nibble/base/check.h"
+#include "nibble/quantization/formats/bit_spread.h"
+
+namespace nibble {
+namespace {
+
+constexpr size_t kRun = 32;  // codes that fill whole words at every width
+
+// Codes 8t .. 8t+7 of a plane: kWidth words that hold one stream of kWidth-bit fields.
+template <int kWidth>
+uint64_t eight_fields(const uint32_t* words, size_t t) {
+  const size_t bit = 8 * kWidth * t;
+  const size_t word = bit / 32;
+  uint64_t pair = words[word];
+  if (word + 1 < kWidth) pair |= uint64_t{words[word + 1]} << 32;
+  return spread<kWidth>(pair >> (bit % 32));
+}
+
+// One run: the planes' words -> 32 codes. kWidths: low plane first.
+template <int... kWidths>
+void unpack_run(const uint32_t* words, uint8_t* codes) {
+  for (size_t t = 0; t < kRun / 8; ++t) {
+    const uint32_t* plane = words;
+    uint64_t eight = 0;
+    int shift = 0;
+    ((eight |= eight_fields<kWidths>(plane, t) << shift, plane += kWidths, shift += kWidths), ...);
+    std::memcpy(codes + 8 * t, &eight, sizeof(eight));
+  }
+}
+
+// A cache line of words at a time: every line of qweight is read once, and 16 rows of codes grow
+// side by side.
+template <int... kWidths>
+void unpack_columns(const uint32_t* words, size_t num_words, size_t out_features, size_t in_features,
+                    uint8_t* codes) {
+  constexpr size_t kBits = (kWidths + ...);
+  constexpr size_t kTile = 16;
+  for (size_t o = 0; o < out_features; o += kTile) {
+    const size_t columns = std::min(kTile, out_features - o);
+    for (size_t i = 0, row = 0; i < in_features; i += kRun, row += kBits) {
+      uint32_t run[kTile][kBits] = {};
+      for (size_t w = 0; w < std::min(kBits, num_words - row); ++w) {
+        const uint32_t* line = words + (row + w) * out_features + o;
+        for (size_t c = 0; c < columns; ++c) run[c][w] = line[c];
+      }
+      const size_t count = std::min(kRun, in_features - i);
+      for (size_t c = 0; c < columns; ++c) {
+        uint8_t* out = codes + (o + c) * in_features + i;
+        if (count == kRun) {
+          unpack_run<kWidths...>(run[c], out);
+        } else {
+          uint8_t last[kRun];
+          unpack_run<kWidths...>(run[c], last);
+          std::memcpy(out, last, count);
+        }
+      }
+    }
+  }
+}
+
+struct Unpackers {
+  void (*run)(const uint32_t* words, uint8_t* codes);
+  void (*columns)(const uint32_t* words, size_t num_words, size_t out_features, size_t in_features,
+                  uint8_t* codes);
+};
+
+template <int... kWidths>
+constexpr Unpackers unpackers_of() {
+  return {unpack_run<kWidths...>, unpack_columns<kWidths...>};
+}
+
+// By bits; the widths of the planes are GPTQModel's.
+constexpr Unpackers kContinuous[] = {
+    {}, {}, unpackers_of<2>(), unpackers_of<3>(), unpackers_of<4>(), {}, {}, {}, unpackers_of<8>(),
+};
+constexpr Unpackers kPlanar[] = {
+    {},
+    {},
+    unpackers_of<2>(),
+    unpackers_of<2, 1>(),
+    unpackers_of<4>(),
+    unpackers_of<4, 1>(),
+    unpackers_of<4, 2>(),
+    unpackers_of<4, 2, 1>(),
+    unpackers_of<8>(),
+};
+
+Unpackers unpackers(const GptqPacking& packing) {
+  NIBBLE_CHECK(is_valid(packing));
+  return (packing.planar ? kPlanar : kContinuous)[packing.bits];
+}
+
+}  // namespace
+
+bool is_valid(const GptqPacking& packing) {
+  return packing.bits >= 2 && packing.bits <= 8 &&
+         (packing.planar ? kPlanar : kContinuous)[packing.bits].run != nullptr;
+}
+
+std::optional<size_t> gptq_words(size_t count, const GptqPacking& packing) {
+  const auto bits = static_cast<size_t>(packing.bits);
+  const size_t runs = count / kRun;
+  const size_t rest = count % kRun;
+  size_t words = 0;
+  if (__builtin_mul_overflow(runs, bits, &words)) return std::nullopt;
+  const size_t last = rest == 0 ? 0 : packing.planar ? bits : (rest * bits + 31) / 32;
+  if (__builtin_add_overflow(words, last, &words)) return std::nullopt;
+  return words;
+}
+
+void unpack_gptq_columns(const GptqPacking& packing, const uint32_t* words, size_t num_words,
+                         size_t out_features, size_t in_features, uint8_t* codes) {
+  NIBBLE_CHECK(num_words >= gptq_words(in_features, packing).value_or(SIZE_MAX));
+  unpackers(packing).columns(words, num_words, out_features, in_features, codes);
+}
+
+void unpack_gptq_row(const GptqPacking& packing, const uint32_t* words, size_t count, uint8_t* codes) {
+  const Unpackers unpack = unpackers(packing);
+  const size_t bits = static_cast<size_t>(packing.bits);
+  const size_t num_words = gptq_words(count, packing).value_or(0);
+  for (size_t i = 0, w = 0; i < count; i += kRun, w += bits) {
+    uint32_t run[8] = {};
+    uint8_t last[kRun];
+    std::copy_n(words + w, std::min(bits, num_words - w), run);
+    unpack.run(run, last);
+    std::memcpy(codes + i, last, std::min(kRun, count - i));
+  }
+}
+
+}  // namespace nibble
