@@ -31,8 +31,8 @@ inline void block_scores(const AttentionShape& shape, const float* query, const 
 }
 
 // out = out * keep + sum of p[j] * value j, j in [first, last).
-inline void add_values(const AttentionShape& shape, const float* p, const float* values, size_t first, size_t last,
-                       float keep, float* out) {
+inline void add_values(const AttentionShape& shape, const float* p, const float* values, size_t first,
+                       size_t last, float keep, float* out) {
   const size_t dim = shape.value_head_dim;
   for (size_t d = 0; d < dim; d += 2 * kLanes) {
     const size_t n0 = dim - d;

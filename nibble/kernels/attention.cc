@@ -12,8 +12,8 @@ void attend(const AttentionShape& shape, std::span<const AttentionRow> rows, con
   NIBBLE_CHOOSE(attend, target)(shape, rows.data(), rows.size(), kv, scratch);
 }
 
-void attend_reference(const AttentionShape& shape, std::span<const AttentionRow> rows, const AttentionBlocks& kv,
-                      float* scratch) {
+void attend_reference(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                      const AttentionBlocks& kv, float* scratch) {
   for (const AttentionRow& row : rows) {
     double largest = -HUGE_VAL;
     for (size_t t = row.first; t < row.last; ++t) {
@@ -36,8 +36,8 @@ void attend_reference(const AttentionShape& shape, std::span<const AttentionRow>
     for (size_t d = 0; d < shape.value_head_dim; ++d) {
       double sum = 0;
       for (size_t t = row.first; t < row.last; ++t) {
-        const float* const value = kv.blocks[t / kAttentionBlock] + kv.value_offset +
-                                   (t % kAttentionBlock) * shape.value_head_dim;
+        const float* const value =
+            kv.blocks[t / kAttentionBlock] + kv.value_offset + (t % kAttentionBlock) * shape.value_head_dim;
         sum += static_cast<double>(scratch[t - row.first]) * value[d];
       }
       row.out[d] = static_cast<float>(sum / total);

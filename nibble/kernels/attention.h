@@ -52,8 +52,8 @@ void attend(const AttentionShape& shape, std::span<const AttentionRow> rows, con
 
 // The same with all scores of a row at once and sums in double: the plain reference ("eager").
 // scratch: [row.last - row.first] of the longest row.
-void attend_reference(const AttentionShape& shape, std::span<const AttentionRow> rows, const AttentionBlocks& kv,
-                      float* scratch);
+void attend_reference(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                      const AttentionBlocks& kv, float* scratch);
 
 }  // namespace nibble::kernels
 

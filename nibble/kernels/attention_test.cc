@@ -18,8 +18,8 @@ struct Problem {
     std::mt19937 rng(seed);
     std::normal_distribution<float> normal;
     for (size_t start = 0; start < tokens; start += kAttentionBlock) {
-      std::vector<float>& block = memory.emplace_back(2 * kAttentionBlock * head_dim,
-                                                      std::numeric_limits<float>::quiet_NaN());
+      std::vector<float>& block =
+          memory.emplace_back(2 * kAttentionBlock * head_dim, std::numeric_limits<float>::quiet_NaN());
       for (size_t slot = 0; slot < kAttentionBlock && start + slot < tokens; ++slot) {
         for (size_t d = 0; d < head_dim; ++d) {
           block[d * kAttentionBlock + slot] = normal(rng);
@@ -50,8 +50,7 @@ std::string target_name(const testing::TestParamInfo<CpuTarget>& info) {
 }
 
 class AttentionTest : public testing::TestWithParam<CpuTarget> {};
-INSTANTIATE_TEST_SUITE_P(EveryTarget, AttentionTest, testing::ValuesIn(supported_cpu_targets()),
-                         target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, AttentionTest, testing::ValuesIn(supported_cpu_targets()), target_name);
 
 TEST_P(AttentionTest, OneTokenGivesItsValue) {
   Problem p(1, 16, 1);

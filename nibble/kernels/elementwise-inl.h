@@ -16,7 +16,8 @@ inline void rms_norm(const float* x, const float* weight, float eps, size_t n, f
   }
 }
 
-inline void layer_norm(const float* x, const float* weight, const float* bias, float eps, size_t n, float* y) {
+inline void layer_norm(const float* x, const float* weight, const float* bias, float eps, size_t n,
+                       float* y) {
   F32 sum = set1(0.f);
   for (size_t i = 0; i < n; i += kLanes) sum = add(sum, load_n(x + i, n - i));
   const float mean = reduce_add(sum) / static_cast<float>(n);
@@ -83,7 +84,8 @@ inline void activate(Activation activation, const float* x, size_t n, float* y) 
   }
 }
 
-inline void activate_and_multiply(Activation activation, const float* gate, const float* up, size_t n, float* y) {
+inline void activate_and_multiply(Activation activation, const float* gate, const float* up, size_t n,
+                                  float* y) {
   for (size_t i = 0; i < n; i += kLanes) {
     const F32 activated = apply(activation, load_n(gate + i, n - i));
     store_n(y + i, mul(activated, load_n(up + i, n - i)), n - i);

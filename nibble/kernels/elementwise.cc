@@ -14,9 +14,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   NIBBLE_CHOOSE(layer_norm, target)(x, weight, bias, eps, n, y);
 }
 
-void add(const float* x, size_t n, float* y, CpuTarget target) {
-  NIBBLE_CHOOSE(add_rows, target)(x, n, y);
-}
+void add(const float* x, size_t n, float* y, CpuTarget target) { NIBBLE_CHOOSE(add_rows, target)(x, n, y); }
 
 void activate(Activation activation, const float* x, size_t n, float* y, CpuTarget target) {
   NIBBLE_CHOOSE(activate, target)(activation, x, n, y);

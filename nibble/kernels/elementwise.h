@@ -40,8 +40,7 @@ void soft_cap(const float* x, float cap, size_t n, float* y, CpuTarget target = 
 
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i in [0, half).
 // In place. cos, sin: [half].
-void rotate_half(float* x, const float* cos, const float* sin, size_t half,
-                 CpuTarget target = cpu_target());
+void rotate_half(float* x, const float* cos, const float* sin, size_t half, CpuTarget target = cpu_target());
 
 }  // namespace nibble::kernels
 

@@ -110,8 +110,10 @@ TEST_P(ElementwiseTest, ActivationsAgreeWithDoublesOverTheirWholeRange) {
       const double expected = reference_activation(activation, x[i]);
       // exp is within 2 ulp (2^-22), and 1 + tanh cancels near its zero: an absolute error of an ulp
       // of 1 times |x| / 2 remains.
-      const double tolerance = 0x1p-20 * std::fabs(expected) + 0x1p-22 * std::min(std::fabs(double{x[i]}), 100.0);
-      EXPECT_NEAR(y[i], expected, tolerance + 1e-36) << "x=" << x[i] << " activation " << static_cast<int>(activation);
+      const double tolerance =
+          0x1p-20 * std::fabs(expected) + 0x1p-22 * std::min(std::fabs(double{x[i]}), 100.0);
+      EXPECT_NEAR(y[i], expected, tolerance + 1e-36)
+          << "x=" << x[i] << " activation " << static_cast<int>(activation);
     }
   }
 }

@@ -6,17 +6,6 @@
 // after all its other includes, and gets the functions of that file as nibble::kernels::scalar::f,
 // nibble::kernels::avx2::f and nibble::kernels::avx512::f, written once on the vectors of simd-inl.h.
 // NIBBLE_CHOOSE(f, target) is the one for a CpuTarget.
-//
-// Function attributes choose the instruction set, not compiler flags for the file: with flags, an
-// inline function of the standard library might be emitted with AVX-512 and be picked by the linker
-// for everybody.
-
-#if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's avx512 headers make an undefined register by reading an uninitialised variable, and then
-// warn of it wherever they are inlined (GCC bug 105593, mended in 13).
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 
 #include <immintrin.h>
 
@@ -26,6 +15,7 @@
 #include <cstring>
 
 #include "nibble/kernels/cpu_target.h"
+#include "nibble/kernels/simd_region.h"
 
 #define NIBBLE_NAMESPACE scalar
 #define NIBBLE_LANES 1
@@ -34,47 +24,29 @@
 #undef NIBBLE_NAMESPACE
 #undef NIBBLE_LANES
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
+NIBBLE_BEGIN_AVX2
 #define NIBBLE_NAMESPACE avx2
 #define NIBBLE_LANES 8
 #include "nibble/kernels/simd-inl.h"
 #include NIBBLE_TARGET_FILE
 #undef NIBBLE_NAMESPACE
 #undef NIBBLE_LANES
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+NIBBLE_END_TARGET
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")
-#endif
+NIBBLE_BEGIN_AVX512
 #define NIBBLE_NAMESPACE avx512
 #define NIBBLE_LANES 16
 #include "nibble/kernels/simd-inl.h"
 #include NIBBLE_TARGET_FILE
 #undef NIBBLE_NAMESPACE
 #undef NIBBLE_LANES
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+NIBBLE_END_TARGET
 
 #undef NIBBLE_TARGET_FILE
 
 #ifndef NIBBLE_CHOOSE
-#define NIBBLE_CHOOSE(function, target)                \
-  ((target) == CpuTarget::kAvx512 ? avx512::function   \
-   : (target) == CpuTarget::kAvx2 ? avx2::function     \
+#define NIBBLE_CHOOSE(function, target)              \
+  ((target) == CpuTarget::kAvx512 ? avx512::function \
+   : (target) == CpuTarget::kAvx2 ? avx2::function   \
                                   : scalar::function)
 #endif

@@ -22,11 +22,13 @@ size_t KvCache::memory_bytes() const {
 
 Status KvCache::reserve(size_t count) {
   if (size_ + count > max_tokens_) {
-    return fail(ErrorCode::kOutOfMemory, "the context holds {} tokens, and {} more do not fit into --ctx-size {}",
-                size_, count, max_tokens_)
+    return fail(ErrorCode::kOutOfMemory,
+                "the context holds {} tokens, and {} more do not fit into --ctx-size {}", size_, count,
+                max_tokens_)
         .with_fix("Use a larger --ctx-size or a shorter prompt.");
   }
-  const size_t floats = 2 * shape_.num_layers * shape_.num_key_value_heads * shape_.head_dim * kAttentionBlock;
+  const size_t floats =
+      2 * shape_.num_layers * shape_.num_key_value_heads * shape_.head_dim * kAttentionBlock;
   while (buffers_.size() * kAttentionBlock < size_ + count) {
     buffers_.emplace_back(floats * sizeof(float));
     blocks_.push_back(buffers_.back().as<float>());

@@ -43,7 +43,9 @@ class Linear {
   virtual ~Linear() = default;
 
   // x: [tokens, in_features], y: [tokens, out_features]; they may not overlap. Row t of y depends
-  // on row t of x alone, in every bit: not on the other rows, nor on the number of threads.
+  // on row t of x alone, in every bit: not on the other rows, nor on the number of threads. The one
+  // exception is LLM.int8 in float32 or with the reference backend, which looks for outliers in all
+  // rows of a call, as the original does.
   virtual void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const = 0;
 
   virtual size_t in_features() const = 0;

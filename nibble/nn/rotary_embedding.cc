@@ -72,10 +72,11 @@ Expected<RotaryEmbedding> RotaryEmbedding::create(const RopeParameters& p, size_
   RotaryEmbedding rope;
   const auto dims = static_cast<size_t>(static_cast<double>(head_dim) * p.partial_rotary_factor);
   if (dims == 0 || dims % 2 != 0 || dims > head_dim) {
-    return fail(ErrorCode::kInvalidArgument,
-                "partial_rotary_factor {} of head_dim {} gives {} rotary dimensions; an even number up to head_dim "
-                "is needed",
-                p.partial_rotary_factor, head_dim, dims);
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "partial_rotary_factor {} of head_dim {} gives {} rotary dimensions; an even number up to head_dim "
+        "is needed",
+        p.partial_rotary_factor, head_dim, dims);
   }
   rope.half_ = dims / 2;
   rope.base_ = p.rope_theta;
@@ -117,8 +118,8 @@ Expected<RotaryEmbedding> RotaryEmbedding::create(const RopeParameters& p, size_
     const double factor = ratio <= 1 ? 1.0 : std::sqrt(1 + std::log(ratio) / std::log(original_length));
     rope.attention_factor_ = static_cast<float>(p.attention_factor.value_or(factor));
   } else if (p.rope_type != "default") {
-    return fail(ErrorCode::kUnsupported, "rope_type \"{}\"; default, linear, dynamic, yarn, longrope and llama3 exist",
-                p.rope_type);
+    return fail(ErrorCode::kUnsupported,
+                "rope_type \"{}\"; default, linear, dynamic, yarn, longrope and llama3 exist", p.rope_type);
   }
   rope.inv_freq_ = to_floats(frequencies);
   return rope;
@@ -130,7 +131,8 @@ void RotaryEmbedding::angles(size_t position, size_t sequence_length, float* cos
   double base = 0;
   const bool stretched = dynamic_ && sequence_length > max_positions_;
   if (stretched) {
-    const double growth = factor_ * static_cast<double>(sequence_length) / static_cast<double>(max_positions_);
+    const double growth =
+        factor_ * static_cast<double>(sequence_length) / static_cast<double>(max_positions_);
     const auto dims = static_cast<double>(rotary_dims());
     base = base_ * std::pow(growth - (factor_ - 1), dims / (dims - 2));
   }

@@ -43,8 +43,8 @@ TEST(RotaryEmbedding, DefaultIsPowersOfTheBase) {
 
 TEST(RotaryEmbedding, LinearDividesByTheFactor) {
   expect_angles(angles_of({.rope_type = "linear", .factor = 4}, 16, 256, 1), 1.0,
-                {0.25, 0.079056941, 0.0250000004, 0.00790569466, 0.00249999994, 0.000790569466, 0.000250000012,
-                 7.90569466e-05});
+                {0.25, 0.079056941, 0.0250000004, 0.00790569466, 0.00249999994, 0.000790569466,
+                 0.000250000012, 7.90569466e-05});
 }
 
 TEST(RotaryEmbedding, DynamicGrowsTheBaseOnlyBeyondTheTrainedLength) {
@@ -56,10 +56,11 @@ TEST(RotaryEmbedding, DynamicGrowsTheBaseOnlyBeyondTheTrainedLength) {
 }
 
 TEST(RotaryEmbedding, YarnInterpolatesLongWaves) {
-  expect_angles(angles_of({.rope_type = "yarn", .factor = 4, .original_max_position_embeddings = 64}, 16, 256, 1),
-                1.138629436111989,
-                {1.0, 0.237170815, 0.049999997, 0.00790569466, 0.00249999994, 0.000790569466, 0.000250000012,
-                 7.90569466e-05});
+  expect_angles(
+      angles_of({.rope_type = "yarn", .factor = 4, .original_max_position_embeddings = 64}, 16, 256, 1),
+      1.138629436111989,
+      {1.0, 0.237170815, 0.049999997, 0.00790569466, 0.00249999994, 0.000790569466, 0.000250000012,
+       7.90569466e-05});
   expect_angles(angles_of({.rope_type = "yarn",
                            .factor = 40,
                            .original_max_position_embeddings = 4096,
@@ -80,8 +81,8 @@ TEST(RotaryEmbedding, Llama3KeepsShortWaves) {
                            .original_max_position_embeddings = 8192},
                           16, 131072, 1),
                 1.0,
-                {1.0, 0.193922758, 0.0376060307, 0.00729266508, 0.000524846022, 3.42810235e-05, 6.64786967e-06,
-                 1.28917316e-06});
+                {1.0, 0.193922758, 0.0376060307, 0.00729266508, 0.000524846022, 3.42810235e-05,
+                 6.64786967e-06, 1.28917316e-06});
 }
 
 TEST(RotaryEmbedding, LongropeSwitchesBehindTheOriginalLength) {
@@ -109,8 +110,8 @@ TEST(RotaryEmbedding, WrongParametersAreNamed) {
   const auto unknown = RotaryEmbedding::create({.rope_type = "spiral"}, 16, 100);
   ASSERT_FALSE(unknown.has_value());
   EXPECT_NE(unknown.error().what.find("spiral"), std::string::npos);
-  const auto lengths =
-      RotaryEmbedding::create({.rope_type = "longrope", .short_factor = {1.0}, .long_factor = kLong}, 16, 100);
+  const auto lengths = RotaryEmbedding::create(
+      {.rope_type = "longrope", .short_factor = {1.0}, .long_factor = kLong}, 16, 100);
   EXPECT_FALSE(lengths.has_value());
 }
 

@@ -1,0 +1,247 @@
+#include "nibble/kernels/quantize_inputs.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "nibble/base/float16.h"
+#include "nibble/kernels/simd_region.h"
+
+#if NIBBLE_X86
+#include <immintrin.h>
+#endif
+
+namespace nibble::kernels {
+namespace {
+
+constexpr float kTiny = 1e-30f;  // 127 / kTiny is still finite
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+// The place of input i within its eight where codes are nibbles: even ones first.
+constexpr size_t interleaved(size_t i) { return i / 8 * 8 + i % 8 / 2 + i % 2 * 4; }
+
+// Magnitudes compare as their bits do, and a NaN is the largest of all.
+uint32_t magnitude_bits(float v) { return std::bit_cast<uint32_t>(v) & 0x7FFFFFFFu; }
+
+// What to multiply by before rounding, and the scale that goes with it.
+struct Step {
+  float inverse;
+  float scale;
+};
+
+Step step_of(uint32_t largest_bits) {
+  const float absmax = std::bit_cast<float>(largest_bits);
+  if (!std::isfinite(absmax)) return {0.f, kNaN};
+  if (absmax < kTiny) return {0.f, 0.f};
+  // In two roundings, as PyTorch divides a number by a tensor: bitsandbytes' codes depend on it.
+  return {1.f / absmax * 127.f, absmax / 127.f};
+}
+
+// Codes of one block and their sum.
+int32_t quantize_block_scalar(const float* x, CodeForm form, int8_t* codes, float* scale) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < kBlockInputs; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  const Step step = step_of(largest);
+  *scale = step.scale;
+  int32_t sum = 0;
+  for (size_t i = 0; i < kBlockInputs; ++i) {
+    const int32_t code = step.inverse == 0.f ? 0 : static_cast<int32_t>(std::nearbyintf(x[i] * step.inverse));
+    codes[form == CodeForm::kBytes ? i : interleaved(i)] = static_cast<int8_t>(code);
+    sum += code;
+  }
+  return sum;
+}
+
+Int8Row quantize_int8_row_scalar(const float* x, size_t count, float threshold, int8_t* codes,
+                                 uint32_t* outliers) {
+  uint32_t largest = 0;
+  size_t num_outliers = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const float half = fp16_to_float(float_to_fp16(x[i]));
+    if (threshold > 0.f && std::fabs(half) >= threshold) {
+      outliers[num_outliers++] = static_cast<uint32_t>(i);
+    } else {
+      largest = std::max(largest, magnitude_bits(half));
+    }
+  }
+  const Step step = step_of(largest);
+  int32_t sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const float half = fp16_to_float(float_to_fp16(x[i]));
+    const bool zero = step.inverse == 0.f || (threshold > 0.f && std::fabs(half) >= threshold);
+    codes[i] = zero ? int8_t{0} : static_cast<int8_t>(std::nearbyintf(half * step.inverse));
+    sum += codes[i];
+  }
+  return {std::isnan(step.scale) ? kNaN : std::bit_cast<float>(largest), sum, num_outliers};
+}
+
+}  // namespace
+}  // namespace nibble::kernels
+
+#if NIBBLE_X86
+NIBBLE_BEGIN_AVX2
+
+namespace nibble::kernels {
+namespace {
+
+NIBBLE_INLINE __m256i magnitudes(__m256 v) {
+  return _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7FFFFFFF));
+}
+
+NIBBLE_INLINE uint32_t largest_lane(__m256i v) {
+  const __m128i four = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4E));
+  return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0xB1))));
+}
+
+// 32 rounded floats as bytes in order; they are within -127 to 127.
+NIBBLE_INLINE __m256i to_bytes(const __m256 v[4]) {
+  const __m256i a = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+  const __m256i b = _mm256_packs_epi32(_mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]));
+  // Packing works within 128-bit halves: dwords now hold inputs 0 8 16 24 4 12 20 28 (times four).
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
+}
+
+// 1 * code in pairs, pairs in dwords.
+NIBBLE_INLINE __m256i sums_of_four(__m256i bytes) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+}
+
+NIBBLE_INLINE int32_t sum_of_lanes(__m256i v) {
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
+
+int32_t quantize_block_avx2(const float* x, CodeForm form, int8_t* codes, float* scale) {
+  __m256 v[4];
+  NIBBLE_UNROLL
+  for (size_t i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + 8 * i);
+  const __m256i largest = _mm256_max_epu32(_mm256_max_epu32(magnitudes(v[0]), magnitudes(v[1])),
+                                           _mm256_max_epu32(magnitudes(v[2]), magnitudes(v[3])));
+  const Step step = step_of(largest_lane(largest));
+  *scale = step.scale;
+  if (step.inverse == 0.f) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_setzero_si256());
+    return 0;
+  }
+  NIBBLE_UNROLL
+  for (size_t i = 0; i < 4; ++i) v[i] = _mm256_mul_ps(v[i], _mm256_set1_ps(step.inverse));
+  __m256i bytes = to_bytes(v);
+  const int32_t sum = sum_of_lanes(sums_of_four(bytes));
+  if (form != CodeForm::kBytes) {
+    bytes =
+        _mm256_shuffle_epi8(bytes, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
+                                                    0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), bytes);
+  return sum;
+}
+
+NIBBLE_INLINE __m256 as_half(__m256 v) {
+  return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// All ones where |half| reaches the threshold. A NaN does not, and poisons the scale instead.
+NIBBLE_INLINE __m256 outlier_mask(__m256 half, float threshold) {
+  const __m256 magnitude = _mm256_castsi256_ps(magnitudes(half));
+  const __m256 reached = _mm256_cmp_ps(magnitude, _mm256_set1_ps(threshold), _CMP_GE_OQ);
+  return threshold > 0.f ? reached : _mm256_setzero_ps();
+}
+
+Int8Row quantize_int8_row_avx2(const float* x, size_t count, float threshold, int8_t* codes,
+                               uint32_t* outliers) {
+  const size_t whole = count / kBlockInputs * kBlockInputs;
+  __m256i largest_lanes = _mm256_setzero_si256();
+  size_t num_outliers = 0;
+  for (size_t i = 0; i < whole; i += 8) {
+    const __m256 half = as_half(_mm256_loadu_ps(x + i));
+    const __m256 outlier = outlier_mask(half, threshold);
+    largest_lanes =
+        _mm256_max_epu32(largest_lanes, _mm256_andnot_si256(_mm256_castps_si256(outlier), magnitudes(half)));
+    for (unsigned mask = static_cast<unsigned>(_mm256_movemask_ps(outlier)); mask != 0; mask &= mask - 1) {
+      outliers[num_outliers++] = static_cast<uint32_t>(i) + static_cast<uint32_t>(std::countr_zero(mask));
+    }
+  }
+  // What is left of a block: the same on a padded copy. Zeros are no outliers and not the largest.
+  float rest[kBlockInputs] = {};
+  std::memcpy(rest, x + whole, (count - whole) * sizeof(float));
+  uint32_t largest = largest_lane(largest_lanes);
+  for (size_t i = whole; i < count; ++i) {
+    const float half = fp16_to_float(float_to_fp16(rest[i - whole]));
+    if (threshold > 0.f && std::fabs(half) >= threshold) {
+      outliers[num_outliers++] = static_cast<uint32_t>(i);
+    } else {
+      largest = std::max(largest, magnitude_bits(half));
+    }
+  }
+  const Step step = step_of(largest);
+  __m256i sums = _mm256_setzero_si256();
+  for (size_t i = 0; i < count; i += kBlockInputs) {
+    const float* const block = i < whole ? x + i : rest;
+    __m256 v[4];
+    NIBBLE_UNROLL
+    for (size_t j = 0; j < 4; ++j) {
+      const __m256 half = as_half(_mm256_loadu_ps(block + 8 * j));
+      const __m256 product = _mm256_mul_ps(half, _mm256_set1_ps(step.inverse));
+      v[j] = _mm256_andnot_ps(outlier_mask(half, threshold), product);
+    }
+    const __m256i bytes = step.inverse == 0.f ? _mm256_setzero_si256() : to_bytes(v);
+    sums = _mm256_add_epi32(sums, sums_of_four(bytes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + i), bytes);
+  }
+  const float absmax = std::isnan(step.scale) ? kNaN : std::bit_cast<float>(largest);
+  return {absmax, sum_of_lanes(sums), num_outliers};
+}
+
+}  // namespace
+}  // namespace nibble::kernels
+
+NIBBLE_END_TARGET
+#endif  // NIBBLE_X86
+
+namespace nibble::kernels {
+namespace {
+
+using QuantizeBlock = int32_t (*)(const float* x, CodeForm form, int8_t* codes, float* scale);
+
+QuantizeBlock quantize_block_for(CpuTarget target) {
+#if NIBBLE_X86
+  if (target != CpuTarget::kScalar) return quantize_block_avx2;
+#endif
+  static_cast<void>(target);
+  return quantize_block_scalar;
+}
+
+}  // namespace
+
+void quantize_inputs(const float* x, std::span<const uint32_t> group_ends, CodeForm form,
+                     const QuantizedToken& out, CpuTarget target) {
+  const QuantizeBlock quantize_block = quantize_block_for(target);
+  size_t block = 0;
+  for (size_t g = 0; g < group_ends.size(); ++g) {
+    float sum = 0.f;
+    for (; block < group_ends[g]; ++block) {
+      const size_t i = block * kBlockInputs;
+      const int32_t codes_sum = quantize_block(x + i, form, out.codes + i, out.scales + block);
+      sum += out.scales[block] * static_cast<float>(codes_sum);
+    }
+    out.sums[g] = sum;
+  }
+}
+
+Int8Row quantize_int8_row(const float* x, size_t count, float threshold, int8_t* codes, uint32_t* outliers,
+                          CpuTarget target) {
+  std::memset(codes + count / kBlockInputs * kBlockInputs, 0,
+              (count + kBlockInputs - 1) / kBlockInputs * kBlockInputs - count / kBlockInputs * kBlockInputs);
+#if NIBBLE_X86
+  if (target != CpuTarget::kScalar) return quantize_int8_row_avx2(x, count, threshold, codes, outliers);
+#endif
+  static_cast<void>(target);
+  return quantize_int8_row_scalar(x, count, threshold, codes, outliers);
+}
+
+}  // namespace nibble::kernels

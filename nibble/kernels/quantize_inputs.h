@@ -1,0 +1,49 @@
+#ifndef NIBBLE_KERNELS_QUANTIZE_INPUTS_H_
+#define NIBBLE_KERNELS_QUANTIZE_INPUTS_H_
+
+// From float activations to the int8 ones that strips.h multiplies. One token at a time, so that no
+// token sees another.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "nibble/kernels/cpu_target.h"
+#include "nibble/kernels/strips.h"
+
+namespace nibble::kernels {
+
+// Where a token's quantized form goes.
+struct QuantizedToken {
+  int8_t* codes;  // [num_blocks * kBlockInputs], aligned to 32
+  float* scales;  // [num_blocks]
+  float* sums;    // [num_groups]
+};
+
+// Symmetric, one scale for each block of kBlockInputs: scale = max|x| / 127, code = rne(x / scale).
+// A block with an infinity or a NaN gets the scale NaN, so that its outputs say so; one whose
+// largest magnitude is below 1e-30 gets 0. x: whole blocks, up to the end of the last group.
+// Each eight codes are stored in the order 0 2 4 6 1 3 5 7 where the weight's codes are nibbles.
+void quantize_inputs(const float* x, std::span<const uint32_t> group_ends, CodeForm form,
+                     const QuantizedToken& out, CpuTarget target = cpu_target());
+
+// What turns a product of LLM.int8 codes, times the two largest magnitudes, into a number: 1 / 127^2,
+// with the slip of digits in bitsandbytes' CPU code (its CUDA code has 6.200012e-05). A relative 2e-5
+// is small, but it moves activations over the rounding boundaries of the next layer.
+inline constexpr float kInt8ProductScale = 6.200124e-05f;
+
+// LLM.int8 (arXiv:2208.07339): inputs in float16; those whose magnitude reaches `threshold` (0: none)
+// are outliers and get code 0; the others share one scale. Returns their largest magnitude a:
+// code = rne(x * (1 / a * 127)). outliers: room for `count`. codes: room for the next multiple of
+// kBlockInputs, filled with zeros.
+struct Int8Row {
+  float absmax;  // NaN where an input that is no outlier is not finite
+  int32_t codes_sum;
+  size_t num_outliers;
+};
+Int8Row quantize_int8_row(const float* x, size_t count, float threshold, int8_t* codes, uint32_t* outliers,
+                          CpuTarget target = cpu_target());
+
+}  // namespace nibble::kernels
+
+#endif  // NIBBLE_KERNELS_QUANTIZE_INPUTS_H_

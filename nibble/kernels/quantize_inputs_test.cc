@@ -1,0 +1,130 @@
+#include "nibble/kernels/quantize_inputs.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "nibble/kernels/test_weights.h"
+
+namespace nibble::kernels {
+namespace {
+
+std::string target_name(const testing::TestParamInfo<CpuTarget>& info) {
+  return std::string(cpu_target_name(info.param));
+}
+
+class QuantizeInputsTest : public testing::TestWithParam<CpuTarget> {};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, QuantizeInputsTest, testing::ValuesIn(supported_cpu_targets()),
+                         target_name);
+
+struct Token {
+  explicit Token(size_t blocks) : codes(blocks * kBlockInputs), scales(blocks), sums(1) {}
+  QuantizedToken out() { return {codes.data(), scales.data(), sums.data()}; }
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> sums;
+};
+
+TEST_P(QuantizeInputsTest, ErrorIsAtMostHalfAStep) {
+  constexpr uint32_t kBlocks = 9;
+  const std::vector<float> x = random_inputs(1, kBlocks * kBlockInputs, 3);
+  const std::vector<uint32_t> ends = {kBlocks};
+  Token token(kBlocks);
+  quantize_inputs(x.data(), ends, CodeForm::kBytes, token.out(), GetParam());
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double scale = token.scales[i / kBlockInputs];
+    // The product with 127 / absmax is off by two roundings, relative to at most 127 steps.
+    EXPECT_NEAR(token.codes[i] * scale, x[i], scale * (0.5 + 127 * 3 * 0x1p-24)) << i;
+    sum += token.codes[i] * scale;
+  }
+  EXPECT_NEAR(token.sums[0], sum, 1e-4 * std::fabs(sum) + 1e-3);
+}
+
+TEST_P(QuantizeInputsTest, GivesTheBytesOfTheScalarTarget) {
+  const std::vector<float> x = random_inputs(1, 20 * kBlockInputs, 8);
+  const std::vector<uint32_t> ends = {20};
+  for (const CodeForm form : {CodeForm::kBytes, CodeForm::kNibbles, CodeForm::kNibbleTable}) {
+    Token token(20);
+    Token scalar(20);
+    quantize_inputs(x.data(), ends, form, token.out(), GetParam());
+    quantize_inputs(x.data(), ends, form, scalar.out(), CpuTarget::kScalar);
+    EXPECT_EQ(token.codes, scalar.codes);
+    EXPECT_EQ(token.scales, scalar.scales);
+    EXPECT_EQ(token.sums, scalar.sums);
+  }
+}
+
+TEST_P(QuantizeInputsTest, NibbleOrderPutsEvenInputsFirst) {
+  std::vector<float> x(kBlockInputs, 0.f);
+  for (size_t i = 0; i < 8; ++i) x[i] = static_cast<float>(i + 120);
+  const std::vector<uint32_t> ends = {1};
+  Token token(1);
+  quantize_inputs(x.data(), ends, CodeForm::kNibbles, token.out(), GetParam());
+  EXPECT_EQ(std::vector<int8_t>(token.codes.begin(), token.codes.begin() + 8),
+            (std::vector<int8_t>{120, 122, 124, 126, 121, 123, 125, 127}));
+}
+
+TEST_P(QuantizeInputsTest, ZeroAndTinyBlocksGetScaleZeroAndNonFiniteOnesNaN) {
+  constexpr uint32_t kBlocks = 4;
+  std::vector<float> x(kBlocks * kBlockInputs, 0.f);
+  x[1 * kBlockInputs + 5] = 1e-38f;
+  x[2 * kBlockInputs + 7] = std::numeric_limits<float>::infinity();
+  x[3 * kBlockInputs + 9] = std::numeric_limits<float>::quiet_NaN();
+  x[3 * kBlockInputs + 10] = 1.f;
+  const std::vector<uint32_t> ends = {kBlocks};
+  Token token(kBlocks);
+  quantize_inputs(x.data(), ends, CodeForm::kBytes, token.out(), GetParam());
+  EXPECT_EQ(token.scales[0], 0.f);
+  EXPECT_EQ(token.scales[1], 0.f);
+  EXPECT_TRUE(std::isnan(token.scales[2]));
+  EXPECT_TRUE(std::isnan(token.scales[3]));
+  EXPECT_EQ(token.codes, std::vector<int8_t>(x.size(), 0));
+}
+
+TEST_P(QuantizeInputsTest, Int8RowSetsOutliersApart) {
+  std::vector<float> x(40, 1.f);
+  x[3] = -6.f;
+  x[20] = 7.f;
+  x[35] = 100.f;
+  x[36] = 3.f;
+  std::vector<int8_t> codes(64, 99);
+  std::vector<uint32_t> outliers(x.size());
+  const Int8Row row = quantize_int8_row(x.data(), x.size(), 6.f, codes.data(), outliers.data(), GetParam());
+  EXPECT_EQ(row.absmax, 3.f);
+  ASSERT_EQ(row.num_outliers, 3u);
+  EXPECT_EQ(std::vector<uint32_t>(outliers.begin(), outliers.begin() + 3),
+            (std::vector<uint32_t>{3, 20, 35}));
+  EXPECT_EQ(codes[0], 42);  // 1 * 127 / 3
+  EXPECT_EQ(codes[3], 0);
+  EXPECT_EQ(codes[36], 127);
+  EXPECT_EQ(codes[63], 0);
+  EXPECT_EQ(row.codes_sum, 36 * 42 + 127);
+}
+
+TEST_P(QuantizeInputsTest, Int8RowGivesTheBytesOfTheScalarTarget) {
+  for (const size_t count : {1u, 31u, 32u, 100u, 257u}) {
+    for (const float threshold : {0.f, 2.f}) {
+      const std::vector<float> x = random_inputs(1, count, 12);
+      std::vector<int8_t> codes(count + kBlockInputs);
+      std::vector<int8_t> scalar_codes(codes.size());
+      std::vector<uint32_t> outliers(count);
+      std::vector<uint32_t> scalar_outliers(count);
+      const Int8Row row =
+          quantize_int8_row(x.data(), count, threshold, codes.data(), outliers.data(), GetParam());
+      const Int8Row scalar = quantize_int8_row(x.data(), count, threshold, scalar_codes.data(),
+                                               scalar_outliers.data(), CpuTarget::kScalar);
+      EXPECT_EQ(row.absmax, scalar.absmax);
+      EXPECT_EQ(row.codes_sum, scalar.codes_sum);
+      EXPECT_EQ(row.num_outliers, scalar.num_outliers);
+      EXPECT_EQ(codes, scalar_codes);
+      EXPECT_EQ(outliers, scalar_outliers);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nibble::kernels

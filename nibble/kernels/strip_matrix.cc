@@ -1,0 +1,225 @@
+#include "nibble/kernels/strip_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "nibble/base/float16.h"
+
+namespace nibble::kernels {
+namespace {
+
+size_t blocks_of(size_t inputs) { return (inputs + kBlockInputs - 1) / kBlockInputs; }
+
+bool is_affine(const QuantizedWeight& w) {
+  return w.formula == WeightFormula::kAffine || w.formula == WeightFormula::kOffset;
+}
+
+// Whether float16 holds the value as well as a quantized weight needs it: exactly, or with all 11 bits.
+bool fits_half(float value) {
+  const float magnitude = std::fabs(value);
+  return (magnitude >= 0x1p-14f && magnitude <= 65504.f) || fp16_to_float(float_to_fp16(value)) == value;
+}
+
+bool is_half(float value) { return fp16_to_float(float_to_fp16(value)) == value; }
+
+bool is_byte(float value) { return value >= 0.f && value <= 255.f && value == std::floor(value); }
+
+// The scale of run g in row o.
+float scale_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o) {
+  if (is_affine(w)) return w.scales[run.group * w.out_features + o];
+  if (w.formula == WeightFormula::kRowAbsmax) return w.absmax[o];
+  return w.absmax[(o * w.in_features + run.begin) / w.group_size];
+}
+
+// Eight codes below 16, one per byte, as eight nibbles in the same order: 0x08070605_04030201 becomes
+// 0x87654321.
+uint32_t pack_nibbles(uint64_t codes) {
+  codes = (codes | codes >> 4) & 0x00FF00FF00FF00FFu;
+  codes = (codes | codes >> 8) & 0x0000FFFF0000FFFFu;
+  return static_cast<uint32_t>(codes | codes >> 16);
+}
+
+// One output's codes into its four bytes of each line.
+void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
+  if (form == CodeForm::kBytes) {
+    for (size_t p = 0; p < row.size(); p += 4, lane += kLineBytes) std::memcpy(lane, row.data() + p, 4);
+    return;
+  }
+  for (size_t p = 0; p < row.size(); p += 8, lane += kLineBytes) {
+    uint64_t codes;
+    std::memcpy(&codes, row.data() + p, sizeof(codes));
+    const uint32_t nibbles = pack_nibbles(codes);
+    std::memcpy(lane, &nibbles, sizeof(nibbles));
+  }
+}
+
+// values(o, g) for [strips][groups][16], as float16 or float; padding outputs get 0.
+template <class ValueOf>
+AlignedBuffer strip_floats(size_t out_features, size_t num_groups, bool half, ValueOf value_of) {
+  const size_t strips = (out_features + kStripOutputs - 1) / kStripOutputs;
+  AlignedBuffer buffer(strips * num_groups * kStripOutputs * (half ? sizeof(uint16_t) : sizeof(float)));
+  for (size_t o = 0; o < out_features; ++o) {
+    for (size_t g = 0; g < num_groups; ++g) {
+      const size_t i = (o / kStripOutputs * num_groups + g) * kStripOutputs + o % kStripOutputs;
+      if (half) {
+        buffer.as<uint16_t>()[i] = float_to_fp16(value_of(o, g));
+      } else {
+        buffer.as<float>()[i] = value_of(o, g);
+      }
+    }
+  }
+  return buffer;
+}
+
+// Groups of a codebook weight within a row: its blocks, or the row where blocks span whole rows.
+InputGroups codebook_groups(const QuantizedWeight& w) {
+  InputGroups groups;
+  const size_t size = std::min(w.group_size, w.in_features);
+  for (size_t begin = 0; begin < w.in_features; begin += size) {
+    groups.runs.push_back({begin, std::min(begin + size, w.in_features), groups.runs.size()});
+  }
+  return groups;
+}
+
+InputGroups groups_of(const QuantizedWeight& w) {
+  if (is_affine(w)) return sort_inputs(w);
+  if (w.formula == WeightFormula::kCodebook) return codebook_groups(w);
+  return {{}, {{0, w.in_features, 0}}};
+}
+
+}  // namespace
+
+bool StripMatrix::suits(const QuantizedWeight& w) {
+  if (w.formula == WeightFormula::kCodebook && w.in_features % w.group_size != 0 &&
+      w.group_size % w.in_features != 0) {
+    return false;
+  }
+  const InputGroups groups = groups_of(w);
+  size_t padded = 0;
+  for (const InputGroups::Run& run : groups.runs) padded += blocks_of(run.end - run.begin) * kBlockInputs;
+  return padded <= w.in_features + w.in_features / 4;
+}
+
+StripMatrix::StripMatrix(const QuantizedWeight& weight, ThreadPool& pool)
+    : out_features_(weight.out_features),
+      in_features_(weight.in_features),
+      groups_(groups_of(weight)),
+      form_(weight.bits > 4                              ? CodeForm::kBytes
+            : weight.formula == WeightFormula::kCodebook ? CodeForm::kNibbleTable
+                                                         : CodeForm::kNibbles) {
+  set_groups();
+  if (weight.formula == WeightFormula::kCodebook) set_codebook(weight);
+  pack_scales(weight);
+  pack_codes(weight, pool);
+}
+
+void StripMatrix::set_groups() {
+  bool identity = groups_.order.empty();
+  uint32_t block = 0;
+  for (const InputGroups::Run& run : groups_.runs) {
+    const size_t inputs = run.end - run.begin;
+    block += static_cast<uint32_t>(blocks_of(inputs));
+    group_ends_.push_back(block);
+    for (size_t p = run.begin; p < run.end; ++p)
+      positions_.push_back(static_cast<uint32_t>(groups_.input(p)));
+    identity = identity && inputs % kBlockInputs == 0;
+    positions_.resize(size_t{block} * kBlockInputs, kNoInput);
+  }
+  if (identity) positions_.clear();
+}
+
+void StripMatrix::set_codebook(const QuantizedWeight& weight) {
+  float largest = 0.f;
+  for (const float v : weight.codebook) largest = std::max(largest, std::fabs(v));
+  const float inverse = largest > 0.f ? 127.f / largest : 0.f;
+  scale_unit_ = largest / 127.f;
+  zero_ = 128.f;
+  byte_of_code_.resize(256, 128);
+  for (size_t c = 0; c < weight.codebook.size(); ++c) {
+    byte_of_code_[c] =
+        static_cast<uint8_t>(128 + static_cast<int>(std::nearbyintf(weight.codebook[c] * inverse)));
+  }
+  std::copy_n(byte_of_code_.begin(), 16, table_);
+}
+
+void StripMatrix::pack_scales(const QuantizedWeight& weight) {
+  const size_t num_groups = groups_.runs.size();
+  const auto scale = [&](size_t o, size_t g) { return scale_of(weight, groups_.runs[g], o) * scale_unit_; };
+  const auto zero = [&](size_t o, size_t g) {
+    return weight.zeros[groups_.runs[g].group * weight.out_features + o];
+  };
+  const auto offset = [&](size_t o, size_t g) {
+    return weight.formula == WeightFormula::kOffset ? zero(o, g) : -(scale(o, g) * zero(o, g));
+  };
+  const auto all = [&](auto value_of, auto holds) {
+    for (size_t o = 0; o < out_features_; ++o) {
+      for (size_t g = 0; g < num_groups; ++g) {
+        if (!holds(value_of(o, g))) return false;
+      }
+    }
+    return true;
+  };
+
+  half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all(scale, fits_half);
+  if (weight.formula == WeightFormula::kRowAbsmax) zero_ = 128.f;
+  const bool offsets = weight.formula == WeightFormula::kOffset ||
+                       (weight.formula == WeightFormula::kAffine && !all(zero, is_byte));
+  if (offsets) {
+    half_scales_ = half_scales_ && all(offset, is_half);
+    offsets_ = strip_floats(out_features_, num_groups, half_scales_, offset);
+  } else if (weight.formula == WeightFormula::kAffine) {
+    zero_ = zero(0, 0);
+    if (!all(zero, [&](float z) { return z == zero_; })) {
+      zeros_ =
+          AlignedBuffer((out_features_ + kStripOutputs - 1) / kStripOutputs * num_groups * kStripOutputs);
+      for (size_t o = 0; o < out_features_; ++o) {
+        for (size_t g = 0; g < num_groups; ++g) {
+          const size_t i = (o / kStripOutputs * num_groups + g) * kStripOutputs + o % kStripOutputs;
+          zeros_.as<uint8_t>()[i] = static_cast<uint8_t>(zero(o, g));
+        }
+      }
+    }
+  }
+  scales_ = strip_floats(out_features_, num_groups, half_scales_, scale);
+}
+
+void StripMatrix::pack_codes(const QuantizedWeight& weight, ThreadPool& pool) {
+  const Strips w = view();
+  codes_ = AlignedBuffer(w.num_strips() * w.strip_bytes());
+  const size_t count = w.num_blocks * kBlockInputs;
+  const bool map = form_ == CodeForm::kBytes && !byte_of_code_.empty();
+  pool.parallel_for(w.num_strips(), 1, [&](size_t begin, size_t end, size_t) {
+    std::vector<uint8_t> row(count);
+    for (size_t o = begin * kStripOutputs; o < std::min(end * kStripOutputs, out_features_); ++o) {
+      const uint8_t* const codes = weight.codes.data() + o * in_features_;
+      if (positions_.empty()) {
+        std::memcpy(row.data(), codes, count);
+      } else {
+        for (size_t p = 0; p < count; ++p) row[p] = positions_[p] == kNoInput ? 0 : codes[positions_[p]];
+      }
+      if (map) {
+        for (uint8_t& code : row) code = byte_of_code_[code];
+      }
+      uint8_t* const lane =
+          codes_.as<uint8_t>() + o / kStripOutputs * w.strip_bytes() + o % kStripOutputs * 4;
+      pack_lane(row, form_, lane);
+    }
+  });
+}
+
+Strips StripMatrix::view() const {
+  return {.out_features = out_features_,
+          .num_blocks = group_ends_.back(),
+          .group_ends = group_ends_,
+          .form = form_,
+          .codes = codes_.as<uint8_t>(),
+          .table = table_,
+          .half_scales = half_scales_,
+          .scales = scales_.data(),
+          .zeros = zeros_.size() == 0 ? nullptr : zeros_.as<uint8_t>(),
+          .zero = zero_,
+          .offsets = offsets_.data()};
+}
+
+}  // namespace nibble::kernels

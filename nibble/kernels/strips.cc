@@ -1,0 +1,148 @@
+#include "nibble/kernels/strips.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "nibble/base/float16.h"
+#include "nibble/kernels/simd_region.h"
+#include "nibble/kernels/strips_targets.h"
+
+namespace nibble::kernels {
+namespace {
+
+// Plain C++ with the shape of the vector code. std::fma, since the vector code rounds once too.
+struct Simd {
+  static constexpr size_t kLanes = 16;
+  static constexpr size_t kTokens = 2;
+
+  struct Codes {
+    uint8_t byte[4 * kLanes];
+  };
+  struct Floats {
+    float lane[kLanes];
+  };
+
+  static Codes load_codes(const uint8_t* p) {
+    Codes c;
+    std::memcpy(c.byte, p, sizeof(c.byte));
+    return c;
+  }
+  static void store_codes(uint8_t* p, const Codes& c) { std::memcpy(p, c.byte, sizeof(c.byte)); }
+  static Codes load_table(const uint8_t* p) {
+    Codes c = {};
+    std::memcpy(c.byte, p, 16);
+    return c;
+  }
+  static Codes low(Codes c) {
+    for (uint8_t& b : c.byte) b &= 0x0F;
+    return c;
+  }
+  static Codes high(Codes c) {
+    for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> 4);
+    return c;
+  }
+  static Codes lookup(const Codes& table, Codes c) {
+    for (uint8_t& b : c.byte) b = table.byte[b];
+    return c;
+  }
+
+  template <Form>
+  struct Sum {
+    int32_t lane[kLanes];
+    void clear() { std::memset(lane, 0, sizeof(lane)); }
+    void add(const Codes& c, const int8_t* four) {
+      for (size_t l = 0; l < kLanes; ++l) {
+        for (size_t j = 0; j < 4; ++j) lane[l] += int{c.byte[4 * l + j]} * int{four[j]};
+      }
+    }
+    Floats floats() const {
+      Floats f;
+      for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(lane[l]);
+      return f;
+    }
+  };
+
+  static Floats zero() { return {}; }
+  static Floats broadcast(float value) {
+    Floats f;
+    for (float& v : f.lane) v = value;
+    return f;
+  }
+  static Floats load(const float* p) {
+    Floats f;
+    std::memcpy(f.lane, p, sizeof(f.lane));
+    return f;
+  }
+  static Floats load_half(const uint16_t* p) {
+    Floats f;
+    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = fp16_to_float(p[l]);
+    return f;
+  }
+  static Floats load_bytes(const uint8_t* p) {
+    Floats f;
+    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(p[l]);
+    return f;
+  }
+  static void store(float* p, const Floats& f) { std::memcpy(p, f.lane, sizeof(f.lane)); }
+  static Floats centred(const Codes& c, uint32_t j) {
+    Floats f;
+    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(int{c.byte[4 * l + j]} - 128);
+    return f;
+  }
+  static Floats mul(const Floats& a, Floats b) {
+    for (size_t l = 0; l < kLanes; ++l) b.lane[l] *= a.lane[l];
+    return b;
+  }
+  static Floats fma(const Floats& a, const Floats& b, Floats sum) {
+    for (size_t l = 0; l < kLanes; ++l) sum.lane[l] = std::fma(a.lane[l], b.lane[l], sum.lane[l]);
+    return sum;
+  }
+  static Floats negative_fma(const Floats& a, const Floats& b, Floats sum) {
+    for (size_t l = 0; l < kLanes; ++l) sum.lane[l] = std::fma(-a.lane[l], b.lane[l], sum.lane[l]);
+    return sum;
+  }
+  static void prefetch(const uint8_t*) {}
+};
+
+}  // namespace
+}  // namespace nibble::kernels
+
+#include "nibble/kernels/strips-inl.h"
+
+namespace nibble::kernels {
+
+void strips_product_scalar(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                           MatrixView<float> y, uint8_t* scratch) {
+  strips(w, x, begin, end, y, scratch);
+}
+
+void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                           float* sums) {
+  outliers_product(w, strip, x, outliers, sums);
+}
+
+void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
+                    uint8_t* scratch, CpuTarget target) {
+#if NIBBLE_X86
+  if (target == CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
+  if (target == CpuTarget::kAvx2) return strips_product_avx2(w, x, begin, end, y, scratch);
+#endif
+  static_cast<void>(target);
+  strips_product_scalar(w, x, begin, end, y, scratch);
+}
+
+void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                    float* sums, CpuTarget target) {
+#if NIBBLE_X86
+  if (target == CpuTarget::kAvx512) return strip_outliers_avx512(w, strip, x, outliers, sums);
+  if (target == CpuTarget::kAvx2) return strip_outliers_avx2(w, strip, x, outliers, sums);
+#endif
+  static_cast<void>(target);
+  strip_outliers_scalar(w, strip, x, outliers, sums);
+}
+
+size_t strips_scratch_bytes(const Strips& w) {
+  return w.form == CodeForm::kBytes ? kLineBytes : w.unpacked_bytes();
+}
+
+}  // namespace nibble::kernels

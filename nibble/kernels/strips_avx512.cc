@@ -1,0 +1,90 @@
+#include <cstring>
+
+#include "nibble/kernels/simd_region.h"
+#include "nibble/kernels/strips_targets.h"
+
+#if NIBBLE_X86
+#include <immintrin.h>
+
+NIBBLE_BEGIN_AVX512
+
+namespace nibble::kernels {
+namespace {
+
+struct Simd {
+  static constexpr size_t kLanes = 16;
+  // 8 tokens: 24 accumulators, the codes, a scale and a zero point fit 32 registers.
+  static constexpr size_t kTokens = 8;
+  using Codes = __m512i;
+  using Floats = __m512;
+
+  static NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  static NIBBLE_INLINE void store_codes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c); }
+  static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static NIBBLE_INLINE Codes low(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(0x0F)); }
+  static NIBBLE_INLINE Codes high(Codes c) {
+    return _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(0x0F));
+  }
+  static NIBBLE_INLINE Codes lookup(Codes table, Codes c) { return _mm512_shuffle_epi8(table, c); }
+
+  template <Form>
+  struct Sum {
+    __m512i lanes;
+    NIBBLE_INLINE void clear() { lanes = _mm512_setzero_si512(); }
+    NIBBLE_INLINE void add(Codes c, const int8_t* four) {
+      int32_t bits;
+      std::memcpy(&bits, four, sizeof(bits));
+      lanes = _mm512_dpbusd_epi32(lanes, c, _mm512_set1_epi32(bits));
+    }
+    NIBBLE_INLINE Floats floats() const { return _mm512_cvtepi32_ps(lanes); }
+  };
+
+  static NIBBLE_INLINE Floats zero() { return _mm512_setzero_ps(); }
+  static NIBBLE_INLINE Floats broadcast(float value) { return _mm512_set1_ps(value); }
+  static NIBBLE_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
+  static NIBBLE_INLINE Floats load_half(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static NIBBLE_INLINE Floats load_bytes(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  static NIBBLE_INLINE void store(float* p, Floats f) { _mm512_storeu_ps(p, f); }
+  static NIBBLE_INLINE Floats centred(Codes c, uint32_t j) {
+    const __m512i byte = _mm512_and_si512(_mm512_srl_epi32(c, _mm_cvtsi32_si128(static_cast<int>(8 * j))),
+                                          _mm512_set1_epi32(0xFF));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(128)));
+  }
+  static NIBBLE_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static NIBBLE_INLINE Floats fma(Floats a, Floats b, Floats sum) { return _mm512_fmadd_ps(a, b, sum); }
+  static NIBBLE_INLINE Floats negative_fma(Floats a, Floats b, Floats sum) {
+    return _mm512_fnmadd_ps(a, b, sum);
+  }
+  static NIBBLE_INLINE void prefetch(const uint8_t* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+  }
+};
+
+}  // namespace
+}  // namespace nibble::kernels
+
+#include "nibble/kernels/strips-inl.h"
+
+namespace nibble::kernels {
+
+void strips_product_avx512(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                           MatrixView<float> y, uint8_t* scratch) {
+  strips(w, x, begin, end, y, scratch);
+}
+
+void strip_outliers_avx512(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                           float* sums) {
+  outliers_product(w, strip, x, outliers, sums);
+}
+
+}  // namespace nibble::kernels
+
+NIBBLE_END_TARGET
+
+#endif  // NIBBLE_X86

@@ -1,0 +1,30 @@
+#ifndef NIBBLE_KERNELS_STRIPS_TARGETS_H_
+#define NIBBLE_KERNELS_STRIPS_TARGETS_H_
+
+// strips_product for each instruction set; strips.cc chooses.
+
+#include "nibble/kernels/strips.h"
+
+namespace nibble::kernels {
+
+// Codes as the inner loop meets them: a strip that serves many tokens is unpacked first, and what
+// came from nibbles is still known to be below 16.
+enum class Form { kNibbles, kNibbleTable, kBytes, kSmallBytes };
+
+void strips_product_scalar(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                           MatrixView<float> y, uint8_t* scratch);
+void strips_product_avx2(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                         MatrixView<float> y, uint8_t* scratch);
+void strips_product_avx512(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                           MatrixView<float> y, uint8_t* scratch);
+
+void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                           float* sums);
+void strip_outliers_avx2(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                         float* sums);
+void strip_outliers_avx512(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                           float* sums);
+
+}  // namespace nibble::kernels
+
+#endif  // NIBBLE_KERNELS_STRIPS_TARGETS_H_

@@ -1,0 +1,207 @@
+#include "nibble/kernels/strips.h"
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "nibble/base/thread_pool.h"
+#include "nibble/kernels/quantize_inputs.h"
+#include "nibble/kernels/strip_matrix.h"
+#include "nibble/kernels/test_weights.h"
+
+namespace nibble::kernels {
+namespace {
+
+// Weights that the layout holds, whether or not it pays.
+std::vector<WeightCase> strip_cases() {
+  std::vector<WeightCase> cases;
+  for (const WeightCase& c : weight_cases()) {
+    const bool crosses_rows = c.formula == WeightFormula::kCodebook && c.in_features % c.group_size != 0 &&
+                              c.group_size % c.in_features != 0;
+    if (!crosses_rows) cases.push_back(c);
+  }
+  cases.insert(cases.end(), llm_int8_cases().begin(), llm_int8_cases().end());
+  return cases;
+}
+
+// Quantized tokens and their buffers.
+struct Tokens {
+  Tokens(const StripMatrix& matrix, size_t count, CpuTarget target) {
+    const Strips w = matrix.view();
+    const size_t positions = w.num_blocks * kBlockInputs;
+    const size_t num_groups = w.group_ends.size();
+    x = random_inputs(count, matrix.in_features(), 21);
+    codes.resize(count * positions);
+    scales.resize(count * w.num_blocks);
+    sums.resize(count * num_groups);
+    for (size_t t = 0; t < count; ++t) {
+      std::vector<float> row(x.begin() + static_cast<std::ptrdiff_t>(t * matrix.in_features()),
+                             x.begin() + static_cast<std::ptrdiff_t>((t + 1) * matrix.in_features()));
+      if (!matrix.positions().empty()) {
+        std::vector<float> gathered(positions);
+        gather(row, matrix.positions(), gathered.data());
+        row = gathered;
+      }
+      quantize_inputs(
+          row.data(), w.group_ends, w.form,
+          {codes.data() + t * positions, scales.data() + t * w.num_blocks, sums.data() + t * num_groups},
+          target);
+    }
+    view = {count, codes.data(), positions, scales.data(), w.num_blocks, sums.data()};
+  }
+
+  std::vector<float> x;
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<float> sums;
+  QuantizedInputs view;
+};
+
+std::vector<float> product(const StripMatrix& matrix, const QuantizedInputs& x, CpuTarget target) {
+  const Strips w = matrix.view();
+  std::vector<float> y(x.tokens * w.out_features, -1.f);
+  AlignedBuffer scratch(strips_scratch_bytes(w));
+  strips_product(w, x, 0, w.num_strips(), MatrixView<float>(y.data(), x.tokens, w.out_features),
+                 scratch.as<uint8_t>(), target);
+  return y;
+}
+
+// The weight that the layout stands for: scales perhaps in half precision, a codebook in steps of
+// 1/127. `parts` bounds what a product is made of before zero points are subtracted.
+struct StoredWeight {
+  double value;
+  double parts;
+};
+StoredWeight stored_weight(const QuantizedWeight& w, const Strips& view, size_t o, size_t i) {
+  const auto stored_scale = [&](float s) {
+    return double{view.half_scales ? rounded_to(s, DType::kF16) : s};
+  };
+  const size_t element = o * w.in_features + i;
+  const double code = w.codes[element];
+  if (w.formula == WeightFormula::kRowAbsmax) return {w.absmax[o] * (code - 128), w.absmax[o] * (code + 128)};
+  if (w.formula == WeightFormula::kCodebook) {
+    float largest = 0.f;
+    for (const float v : w.codebook) largest = std::max(largest, std::fabs(v));
+    const double step = std::nearbyintf(w.codebook[w.codes[element]] * (127.f / largest));
+    const double scale = stored_scale(w.absmax[element / w.group_size] * (largest / 127.f));
+    return {scale * step, scale * (step + 256)};
+  }
+  const size_t s = w.group_of(i) * w.out_features + o;
+  const double scale = stored_scale(w.scales[s]);
+  const double zero = w.zeros[s];
+  if (w.formula == WeightFormula::kOffset) {
+    return {scale * code + zero, std::fabs(scale) * code + std::fabs(zero)};
+  }
+  return {scale * (code - zero), std::fabs(scale) * (code + std::fabs(zero))};
+}
+
+size_t position_of(const StripMatrix& matrix, size_t input) {
+  for (size_t p = 0; p < matrix.positions().size(); ++p) {
+    if (matrix.positions()[p] == input) return p;
+  }
+  return input;
+}
+
+size_t stored_position(const Strips& w, size_t position) {  // of an activation
+  if (w.form == CodeForm::kBytes) return position;
+  return position / 8 * 8 + position % 8 / 2 + position % 2 * 4;
+}
+
+TEST(Strips, AgreeWithTheStoredWeightInDouble) {
+  ThreadPool pool(2);
+  constexpr size_t kTokens = 11;
+  for (const WeightCase& c : strip_cases()) {
+    const QuantizedWeight weight = random_weight(c, 9);
+    const StripMatrix matrix(weight, pool);
+    const Strips w = matrix.view();
+    const Tokens tokens(matrix, kTokens, CpuTarget::kScalar);
+    std::vector<size_t> positions(c.in_features);
+    for (size_t i = 0; i < c.in_features; ++i) positions[i] = position_of(matrix, i);
+    for (const CpuTarget target : supported_cpu_targets()) {
+      SCOPED_TRACE(c.name() + " " + std::string(cpu_target_name(target)));
+      const std::vector<float> y = product(matrix, tokens.view, target);
+      for (size_t t = 0; t < kTokens; ++t) {
+        for (size_t o = 0; o < c.out_features; ++o) {
+          double expected = 0;
+          double magnitude = 0;
+          for (size_t i = 0; i < c.in_features; ++i) {
+            const size_t p = positions[i];
+            const double code = tokens.codes[t * tokens.view.stride + stored_position(w, p)];
+            const double x = code * tokens.scales[t * w.num_blocks + p / kBlockInputs];
+            const StoredWeight stored = stored_weight(weight, w, o, i);
+            expected += stored.value * x;
+            magnitude += stored.parts * std::fabs(x);
+          }
+          // Blocks are added in float one by one, groups too, each with three roundings.
+          const double roundings = static_cast<double>(w.num_blocks + 4 * w.group_ends.size() + 4);
+          ASSERT_NEAR(y[t * c.out_features + o], expected, roundings * 0x1p-23 * magnitude + 1e-37)
+              << "token " << t << " output " << o;
+        }
+      }
+    }
+  }
+}
+
+TEST(Strips, EveryTargetGivesTheSameBytes) {
+  ThreadPool pool(1);
+  for (const WeightCase& c : strip_cases()) {
+    const StripMatrix matrix(random_weight(c, 10), pool);
+    const Tokens tokens(matrix, 19, CpuTarget::kScalar);
+    const std::vector<float> scalar = product(matrix, tokens.view, CpuTarget::kScalar);
+    for (const CpuTarget target : supported_cpu_targets()) {
+      const std::vector<float> y = product(matrix, tokens.view, target);
+      EXPECT_EQ(std::memcmp(y.data(), scalar.data(), y.size() * sizeof(float)), 0)
+          << c.name() << " " << cpu_target_name(target);
+    }
+  }
+}
+
+// Inputs that are all 127 or -127 and codes at their ends reach the largest sums there are: what
+// would saturate 16 bits does it here.
+TEST(Strips, LargestSumsDoNotSaturate) {
+  ThreadPool pool(1);
+  for (const int bits : {4, 8}) {
+    QuantizedWeight weight = random_weight({WeightFormula::kAffine, 16, 64, bits, 64}, 1);
+    std::fill(weight.codes.begin(), weight.codes.end(), static_cast<uint8_t>((1 << bits) - 1));
+    std::fill(weight.scales.begin(), weight.scales.end(), 1.f);
+    std::fill(weight.zeros.begin(), weight.zeros.end(), 0.f);
+    const StripMatrix matrix(weight, pool);
+    for (const float sign : {1.f, -1.f}) {
+      for (const CpuTarget target : supported_cpu_targets()) {
+        Tokens tokens(matrix, 9, target);
+        std::fill(tokens.codes.begin(), tokens.codes.end(), static_cast<int8_t>(127 * sign));
+        std::fill(tokens.scales.begin(), tokens.scales.end(), 1.f);
+        std::fill(tokens.sums.begin(), tokens.sums.end(), sign * 64 * 127);
+        for (const float y : product(matrix, tokens.view, target)) {
+          ASSERT_EQ(y, sign * 64.f * 127.f * static_cast<float>((1 << bits) - 1)) << bits << " bits";
+        }
+      }
+    }
+  }
+}
+
+TEST(Strips, FourBitsTakeFourBits) {
+  ThreadPool pool(1);
+  const StripMatrix affine(random_weight({WeightFormula::kAffine, 64, 1024, 4, 128}, 1), pool);
+  EXPECT_EQ(affine.bytes(), 64u * 1024 / 2 + 64u * 8 * (2 + 1));  // codes, float16 scales, byte zeros
+  const StripMatrix symmetric(random_weight({WeightFormula::kAffine, 64, 1024, 4, 128, false, true}, 1),
+                              pool);
+  EXPECT_EQ(symmetric.bytes(), 64u * 1024 / 2 + 64u * 8 * 2);
+  const StripMatrix codebook(random_weight({WeightFormula::kCodebook, 64, 1024, 4, 64}, 1), pool);
+  EXPECT_FALSE(codebook.view().zeros != nullptr || codebook.view().offsets != nullptr);
+}
+
+TEST(StripMatrix, SuitsWhatFillsWholeBlocks) {
+  using enum WeightFormula;
+  EXPECT_TRUE(StripMatrix::suits(random_weight({kAffine, 4, 576, 4, 128}, 1)));
+  EXPECT_TRUE(StripMatrix::suits(random_weight({kAffine, 4, 256, 4, 32, true}, 1)));
+  EXPECT_FALSE(StripMatrix::suits(random_weight({kAffine, 4, 256, 4, 16}, 1)));  // would double it
+  EXPECT_TRUE(StripMatrix::suits(random_weight({kCodebook, 4, 576, 4, 64}, 1)));
+  EXPECT_FALSE(StripMatrix::suits(random_weight({kCodebook, 4, 480, 4, 64}, 1)));  // crosses rows
+}
+
+}  // namespace
+}  // namespace nibble::kernels

@@ -1,0 +1,214 @@
+#include "nibble/nn/quantized_linear.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "nibble/kernels/dense.h"
+#include "nibble/kernels/packed_rows.h"
+#include "nibble/kernels/quantize_inputs.h"
+#include "nibble/kernels/strip_matrix.h"
+#include "nibble/kernels/strips.h"
+#include "nibble/nn/linear_dense.h"
+
+namespace nibble {
+namespace {
+
+std::string_view formula_name(WeightFormula formula) {
+  switch (formula) {
+    case WeightFormula::kAffine:
+    case WeightFormula::kOffset:
+      return "int";
+    case WeightFormula::kCodebook:
+      return "codebook";
+    case WeightFormula::kRowAbsmax:
+      return "llm-int";
+  }
+  return "";
+}
+
+// The same name for a kernel of either class: "int4-a8-avx2".
+std::string kernel_name(const QuantizedWeight& weight, std::string_view activations, CpuTarget target) {
+  return fmt::format("{}{}-{}-{}", formula_name(weight.formula), weight.bits, activations,
+                     cpu_target_name(target));
+}
+
+// Immutable.
+class FloatLinear : public Linear {
+ public:
+  FloatLinear(const QuantizedWeight& weight, std::vector<float> bias, ThreadPool& pool, CpuTarget target)
+      : rows_(weight, pool),
+        bias_(std::move(bias)),
+        target_(target),
+        name_(kernel_name(weight, "f32", target)) {}
+
+  void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const override {
+    const Arena::Scope scope(context.arena);
+    x = ordered(x, context.arena);
+    const size_t step = kernels::dense_rows_per_call(in_features(), sizeof(float));
+    const size_t tile_size = step * in_features();
+    const size_t workers = context.pool.num_threads();
+    float* const tiles = context.arena.take<float>(workers * tile_size);
+    uint8_t* const codes = context.arena.take<uint8_t>(workers * rows_.scratch_bytes());
+    context.pool.parallel_for(out_features(), step, [&](size_t begin, size_t end, size_t worker) {
+      float* const tile = tiles + worker * tile_size;
+      for (size_t n = begin; n < end; n += step) {
+        const size_t count = std::min(step, end - n);
+        rows_.dequantize(n, n + count, tile, codes + worker * rows_.scratch_bytes(), target_);
+        kernels::dense_product({DType::kF32, tile, count, in_features()}, x, y.cols(n, count), target_);
+        add_bias(bias_, n, n + count, y);
+      }
+    });
+  }
+
+  size_t in_features() const override { return rows_.in_features(); }
+  size_t out_features() const override { return rows_.out_features(); }
+  size_t weight_bytes() const override { return rows_.bytes(); }
+  std::string_view kernel() const override { return name_; }
+
+ private:
+  // x with its columns in the order of the weight's.
+  MatrixView<const float> ordered(MatrixView<const float> x, Arena& arena) const {
+    if (rows_.order().empty()) return x;
+    const MatrixView<float> sorted = arena.take_matrix(x.rows(), x.cols());
+    for (size_t t = 0; t < x.rows(); ++t) kernels::gather(x.row_span(t), rows_.order(), sorted.row(t));
+    return sorted;
+  }
+
+  const kernels::PackedRows rows_;
+  const std::vector<float> bias_;
+  const CpuTarget target_;
+  const std::string name_;
+};
+
+// Immutable.
+class Int8Linear : public Linear {
+ public:
+  Int8Linear(const QuantizedWeight& weight, std::vector<float> bias, ThreadPool& pool, CpuTarget target)
+      : strips_(weight, pool),
+        bias_(std::move(bias)),
+        target_(target),
+        name_(kernel_name(weight, "a8", target)) {}
+
+  void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const override {
+    const Arena::Scope scope(context.arena);
+    const kernels::Strips w = strips_.view();
+    const kernels::QuantizedInputs inputs = quantize(x, w, context);
+    const size_t scratch_bytes = kernels::strips_scratch_bytes(w);
+    uint8_t* const scratch = context.arena.take<uint8_t>(context.pool.num_threads() * scratch_bytes);
+    context.pool.parallel_for(
+        w.num_strips(), strips_per_piece(w), [&](size_t begin, size_t end, size_t worker) {
+          kernels::strips_product(w, inputs, begin, end, y, scratch + worker * scratch_bytes, target_);
+          const size_t last = std::min(end * kernels::kStripOutputs, w.out_features);
+          add_bias(bias_, begin * kernels::kStripOutputs, last, y);
+        });
+  }
+
+  size_t in_features() const override { return strips_.in_features(); }
+  size_t out_features() const override { return strips_.view().out_features; }
+  size_t weight_bytes() const override { return strips_.bytes(); }
+  std::string_view kernel() const override { return name_; }
+
+ private:
+  kernels::QuantizedInputs quantize(MatrixView<const float> x, const kernels::Strips& w,
+                                    ExecutionContext& context) const {
+    const size_t count = w.num_blocks * kernels::kBlockInputs;
+    // A line apart from a power of two: rows that are 4096 bytes apart would share one set of the cache.
+    const size_t stride = count + kernels::kLineBytes;
+    const size_t num_groups = w.group_ends.size();
+    int8_t* const codes = context.arena.take<int8_t>(x.rows() * stride);
+    float* const scales = context.arena.take<float>(x.rows() * w.num_blocks);
+    float* const sums = context.arena.take<float>(x.rows() * num_groups);
+    const bool in_place = strips_.positions().empty();
+    float* const rows = in_place ? nullptr : context.arena.take<float>(context.pool.num_threads() * count);
+    context.pool.parallel_for(x.rows(), 1, [&](size_t begin, size_t end, size_t worker) {
+      for (size_t t = begin; t < end; ++t) {
+        const float* row = x.row(t);
+        if (!in_place) {
+          kernels::gather(x.row_span(t), strips_.positions(), rows + worker * count);
+          row = rows + worker * count;
+        }
+        const kernels::QuantizedToken token = {codes + t * stride, scales + t * w.num_blocks,
+                                               sums + t * num_groups};
+        kernels::quantize_inputs(row, w.group_ends, w.form, token, target_);
+      }
+    });
+    return {x.rows(), codes, stride, scales, w.num_blocks, sums};
+  }
+
+  // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
+  static size_t strips_per_piece(const kernels::Strips& w) {
+    return std::max<size_t>(1, (size_t{32} << 10) / w.strip_bytes());
+  }
+
+  const kernels::StripMatrix strips_;
+  const std::vector<float> bias_;
+  const CpuTarget target_;
+  const std::string name_;
+};
+
+Status check_size(std::string_view name, size_t size, size_t wanted) {
+  if (size == wanted) return {};
+  return fail(ErrorCode::kInvalidArgument, "{} {} where {} are needed", size, name, wanted);
+}
+
+// a * b, or nothing that a vector could have as its size.
+size_t product_of(size_t a, size_t b) {
+  size_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<size_t>::max() : product;
+}
+
+Status check_groups(const QuantizedWeight& w) {
+  if (w.group_size == 0) return fail(ErrorCode::kInvalidArgument, "group_size 0");
+  if (w.formula == WeightFormula::kCodebook) {
+    NIBBLE_RETURN_IF_ERROR(
+        check_size("absmax values", w.absmax.size(), (w.codes.size() - 1) / w.group_size + 1));
+    return check_size("codebook entries", w.codebook.size(), size_t{1} << w.bits);
+  }
+  NIBBLE_RETURN_IF_ERROR(check_size("scales", w.scales.size(), product_of(w.num_groups, w.out_features)));
+  NIBBLE_RETURN_IF_ERROR(check_size("zeros", w.zeros.size(), product_of(w.num_groups, w.out_features)));
+  if (!w.g_idx.empty()) {
+    NIBBLE_RETURN_IF_ERROR(check_size("g_idx entries", w.g_idx.size(), w.in_features));
+    const uint32_t last = *std::max_element(w.g_idx.begin(), w.g_idx.end());
+    if (last < w.num_groups) return {};
+    return fail(ErrorCode::kInvalidArgument, "g_idx names group {}, but there are {}", last, w.num_groups);
+  }
+  const size_t needed = (w.in_features - 1) / w.group_size + 1;
+  if (needed <= w.num_groups) return {};
+  return fail(ErrorCode::kInvalidArgument, "{} groups, but {} inputs in groups of {} need {}", w.num_groups,
+              w.in_features, w.group_size, needed);
+}
+
+}  // namespace
+
+Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size) {
+  if (w.out_features == 0 || w.in_features == 0 || w.in_features > std::numeric_limits<uint32_t>::max()) {
+    return fail(ErrorCode::kInvalidArgument, "a weight of shape [{}, {}]", w.out_features, w.in_features);
+  }
+  if (w.bits < 2 || w.bits > 8)
+    return fail(ErrorCode::kUnsupported, "{}-bit codes: 2 to 8 are known", w.bits);
+  NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), product_of(w.out_features, w.in_features)));
+  if (w.bits < 8) {
+    const uint8_t largest = *std::max_element(w.codes.begin(), w.codes.end());
+    if (largest >> w.bits != 0) {
+      return fail(ErrorCode::kInvalidArgument, "a code of {} in a {}-bit weight", largest, w.bits);
+    }
+  }
+  if (bias_size != 0) NIBBLE_RETURN_IF_ERROR(check_size("bias values", bias_size, w.out_features));
+  if (w.formula != WeightFormula::kRowAbsmax) return check_groups(w);
+  if (w.bits != 8) return fail(ErrorCode::kUnsupported, "LLM.int8 with {} bits: only 8 exist", w.bits);
+  return check_size("absmax values", w.absmax.size(), w.out_features);
+}
+
+std::unique_ptr<Linear> make_float_linear(const QuantizedWeight& weight, std::vector<float> bias,
+                                          ThreadPool& pool, CpuTarget target) {
+  return std::make_unique<FloatLinear>(weight, std::move(bias), pool, target);
+}
+
+std::unique_ptr<Linear> make_int8_linear(const QuantizedWeight& weight, std::vector<float> bias,
+                                         ThreadPool& pool, CpuTarget target) {
+  return std::make_unique<Int8Linear>(weight, std::move(bias), pool, target);
+}
+
+}  // namespace nibble
