@@ -68,8 +68,8 @@ Status configure_mixtral(const PretrainedConfig& config, DecoderSpec& spec) {
   NIBBLE_TRY(spec.num_experts, config.get_size("num_local_experts", 8));
   NIBBLE_TRY(spec.experts_per_token, config.get_size("num_experts_per_tok", 2));
   if (spec.experts_per_token == 0 || spec.experts_per_token > spec.num_experts) {
-    return fail(ErrorCode::kInvalidArgument, "num_experts_per_tok is {} of {} experts", spec.experts_per_token,
-                spec.num_experts)
+    return fail(ErrorCode::kInvalidArgument, "num_experts_per_tok is {} of {} experts",
+                spec.experts_per_token, spec.num_experts)
         .at("config.json");
   }
   return {};
@@ -82,7 +82,8 @@ std::vector<float> alibi_slopes(size_t num_heads, double bias_max) {
   while (power < num_heads) power *= 2;
   std::vector<float> all(power);
   for (size_t i = 0; i < power; ++i) {
-    all[i] = static_cast<float>(std::exp2(-bias_max * static_cast<double>(i + 1) / static_cast<double>(power)));
+    all[i] =
+        static_cast<float>(std::exp2(-bias_max * static_cast<double>(i + 1) / static_cast<double>(power)));
   }
   if (power == num_heads) return all;
   std::vector<float> slopes;
@@ -100,7 +101,8 @@ Status configure_mpt(const PretrainedConfig& config, DecoderSpec& spec) {
     return value != attention.end() && value->is_number() ? value->get<double>() : fallback;
   };
   if (const auto alibi = attention.find("alibi"); alibi != attention.end() && *alibi == false) {
-    return fail(ErrorCode::kUnsupported, "attn_config.alibi is false: MPT with learned positions").at("config.json");
+    return fail(ErrorCode::kUnsupported, "attn_config.alibi is false: MPT with learned positions")
+        .at("config.json");
   }
   spec.alibi_slopes = alibi_slopes(config.num_attention_heads, number("alibi_bias_max", 8));
   spec.clip_qkv = static_cast<float>(number("clip_qkv", 0));
@@ -126,8 +128,10 @@ constexpr std::array kArchitectures = {
     Architecture{.model_type = "qwen2", .qkv_bias = true},
     Architecture{.model_type = "qwen3", .block = with_qk_norms({}), .configure = configure_biases},
     Architecture{.model_type = "gemma", .norm_adds_one = true, .configure = configure_gemma},
-    Architecture{
-        .model_type = "gemma2", .block = kSandwichNorms, .norm_adds_one = true, .configure = configure_gemma2},
+    Architecture{.model_type = "gemma2",
+                 .block = kSandwichNorms,
+                 .norm_adds_one = true,
+                 .configure = configure_gemma2},
     Architecture{.model_type = "gemma3_text",
                  .block = with_qk_norms(kSandwichNorms),
                  .norm_adds_one = true,
@@ -135,18 +139,15 @@ constexpr std::array kArchitectures = {
     Architecture{.model_type = "phi3",
                  .block = {.qkv = "self_attn.qkv_proj", .gate_up = "mlp.gate_up_proj"},
                  .configure = configure_biases},
-    Architecture{.model_type = "phi",
-                 .final_norm = "model.final_layernorm",
-                 .block = {.mlp_in_norm = "",
-                           .o = "self_attn.dense",
-                           .gate = "",
-                           .up = "mlp.fc1",
-                           .down = "mlp.fc2"},
-                 .norm = NormKind::kLayer,
-                 .norm_bias = true,
-                 .parallel = true,
-                 .head_bias = true,
-                 .configure = configure_phi},
+    Architecture{
+        .model_type = "phi",
+        .final_norm = "model.final_layernorm",
+        .block = {.mlp_in_norm = "", .o = "self_attn.dense", .gate = "", .up = "mlp.fc1", .down = "mlp.fc2"},
+        .norm = NormKind::kLayer,
+        .norm_bias = true,
+        .parallel = true,
+        .head_bias = true,
+        .configure = configure_phi},
     Architecture{.model_type = "mixtral",
                  .block = {.gate = "w1",
                            .up = "w3",
@@ -227,8 +228,9 @@ Expected<DecoderSpec> make_decoder_spec(const PretrainedConfig& config) {
   if (architecture == nullptr) {
     return fail(ErrorCode::kUnsupported, "model_type \"{}\" is not known", config.model_type)
         .at("config.json")
-        .with_fix(fmt::format("Nibble runs: {}.",
-                              names_of(kArchitectures, [](const Architecture& row) { return row.model_type; })));
+        .with_fix(fmt::format("Nibble runs: {}.", names_of(kArchitectures, [](const Architecture& row) {
+                                return row.model_type;
+                              })));
   }
   DecoderSpec spec;
   spec.names = *architecture;

@@ -63,7 +63,7 @@ struct Architecture {
   // Attention and MLP both read the block's input (through one norm, or one each), and both results
   // are added to it.
   bool parallel = false;
-  bool qkv_bias = false;   // biases that must be there; others are used where the file has them
+  bool qkv_bias = false;  // biases that must be there; others are used where the file has them
   bool head_bias = false;
   // What depends on values of config.json.
   Status (*configure)(const PretrainedConfig& config, DecoderSpec& spec) = nullptr;
@@ -77,15 +77,15 @@ struct DecoderSpec {
   float attention_soft_cap = 0.f;  // 0: none
   float final_soft_cap = 0.f;
   float embedding_scale = 1.f;
-  size_t embedding_size = 0;        // width of the embedding; hidden_size unless project_in is there
-  bool norm_before_branch = true;   // false: out = in_norm(residual + branch(residual)) (OPT 350M)
+  size_t embedding_size = 0;       // width of the embedding; hidden_size unless project_in is there
+  bool norm_before_branch = true;  // false: out = in_norm(residual + branch(residual)) (OPT 350M)
   bool final_norm = true;
   bool qkv_bias = false, o_bias = false, mlp_bias = false;  // must be in the file
-  std::vector<size_t> window;        // per layer: tokens seen, 0 for all
-  std::vector<bool> sliding_rope;    // per layer: rotates by config.rope_sliding
-  std::vector<float> alibi_slopes;   // per head; empty: no ALiBi
-  float clip_qkv = 0.f;              // > 0: queries, keys and values are clamped to +- this
-  size_t num_experts = 0;            // 0: a plain MLP
+  std::vector<size_t> window;                               // per layer: tokens seen, 0 for all
+  std::vector<bool> sliding_rope;                           // per layer: rotates by config.rope_sliding
+  std::vector<float> alibi_slopes;                          // per head; empty: no ALiBi
+  float clip_qkv = 0.f;    // > 0: queries, keys and values are clamped to +- this
+  size_t num_experts = 0;  // 0: a plain MLP
   size_t experts_per_token = 0;
 };
 

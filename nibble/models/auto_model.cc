@@ -40,9 +40,10 @@ Expected<std::optional<DType>> float_dtype(const std::string& name) {
 
 // "8GB", "500MiB", "8000000000".
 Expected<size_t> parse_bytes(const std::string& text) {
-  constexpr std::array kUnits = {std::pair("", 1e0),           std::pair("B", 1e0),          std::pair("KB", 1e3),
-                                 std::pair("MB", 1e6),         std::pair("GB", 1e9),         std::pair("KIB", 1024.0),
-                                 std::pair("MIB", 1048576.0),  std::pair("GIB", 1073741824.0)};
+  constexpr std::array kUnits = {std::pair("", 1e0),          std::pair("B", 1e0),
+                                 std::pair("KB", 1e3),        std::pair("MB", 1e6),
+                                 std::pair("GB", 1e9),        std::pair("KIB", 1024.0),
+                                 std::pair("MIB", 1048576.0), std::pair("GIB", 1073741824.0)};
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   std::string unit(end);
@@ -98,7 +99,8 @@ Expected<GenerationConfig> read_generation_config(const ModelFiles& files, const
 }
 
 // The modules that are quantized while loading: all linears but those that the user leaves out.
-std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config, const std::vector<ModuleSlot>& slots) {
+std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config,
+                                          const std::vector<ModuleSlot>& slots) {
   std::set<std::string> modules = linear_modules(slots);
   if (!config.llm_int8_skip_modules) return modules;
   // A list replaces the default one, which holds the head only (spec of BitsAndBytesConfig): a list
@@ -107,10 +109,9 @@ std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config, cons
     if (slot.role == ModuleRole::kHead) modules.insert(slot.name);
   }
   const auto skipped = [&](const std::string& module) {
-    return std::any_of(config.llm_int8_skip_modules->begin(), config.llm_int8_skip_modules->end(),
-                       [&](const std::string& key) {
-                         return module.starts_with(key) || module.ends_with(key);
-                       });
+    return std::any_of(
+        config.llm_int8_skip_modules->begin(), config.llm_int8_skip_modules->end(),
+        [&](const std::string& key) { return module.starts_with(key) || module.ends_with(key); });
   };
   std::erase_if(modules, skipped);
   return modules;
@@ -151,7 +152,8 @@ Status load_block(const DecoderSpec& spec, const PretrainedConfig& config, const
 
   const auto norm = [&](std::string_view name, std::unique_ptr<Norm>& target) -> Status {
     if (name.empty()) return {};
-    NIBBLE_TRY(target, loader.norm(prefix + std::string(name), spec.names.norm, static_cast<float>(config.norm_eps)));
+    NIBBLE_TRY(target,
+               loader.norm(prefix + std::string(name), spec.names.norm, static_cast<float>(config.norm_eps)));
     return {};
   };
   NIBBLE_RETURN_IF_ERROR(norm(names.attention_in_norm, block.attention_in_norm));
@@ -162,8 +164,8 @@ Status load_block(const DecoderSpec& spec, const PretrainedConfig& config, const
   return norm(names.k_norm, block.k_norm);
 }
 
-Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedConfig& config, bool prefix_missing,
-                                      WeightLoader& loader) {
+Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedConfig& config,
+                                      bool prefix_missing, WeightLoader& loader) {
   // The name of a module as the file has it.
   const auto name = [&](std::string_view full) {
     if (prefix_missing && full.starts_with(spec.names.prefix)) full.remove_prefix(spec.names.prefix.size());
@@ -207,9 +209,8 @@ Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedC
 
 }  // namespace
 
-Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(std::string_view model,
-                                                                          const FromPretrainedOptions& options,
-                                                                          ThreadPool& pool) {
+Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(
+    std::string_view model, const FromPretrainedOptions& options, ThreadPool& pool) {
   NIBBLE_RETURN_IF_ERROR(check_options(options));
   NIBBLE_TRY(const std::optional<DType> dtype, float_dtype(options.dtype));
 
@@ -239,7 +240,8 @@ Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(std::s
     if (bnb == nullptr) {
       return fail(ErrorCode::kUnsupported, "{} needs calibration data and cannot be done while loading",
                   quant_method(*quantization.config))
-          .with_fix("Load with a BitsAndBytesConfig (nf4, fp4, int8), or take a checkpoint that is quantized.");
+          .with_fix(
+              "Load with a BitsAndBytesConfig (nf4, fp4, int8), or take a checkpoint that is quantized.");
     }
     const std::set<std::string> modules = modules_to_quantize(*bnb, slots);
     stored.assign(modules.begin(), modules.end());
@@ -255,8 +257,8 @@ Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(std::s
   }
   const std::set<std::string> quantized(stored.begin(), stored.end());
   if (config.tie_word_embeddings && quantized.contains(std::string(spec.names.head))) {
-    return fail(ErrorCode::kUnsupported, "{} is quantized, but tie_word_embeddings says that it is the embedding",
-                spec.names.head)
+    return fail(ErrorCode::kUnsupported,
+                "{} is quantized, but tie_word_embeddings says that it is the embedding", spec.names.head)
         .at(origin.files.name)
         .with_fix("Set tie_word_embeddings to false in config.json if the model has a head of its own.");
   }
@@ -271,12 +273,13 @@ Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(std::s
                        .decode_in_parallel = !on_the_fly,
                        .show_progress = options.show_progress},
                       pool);
-  NIBBLE_TRY(DecoderWeights weights, at(origin.files.name, load_weights(spec, config, prefix_missing, loader)));
+  NIBBLE_TRY(DecoderWeights weights,
+             at(origin.files.name, load_weights(spec, config, prefix_missing, loader)));
   origin.bytes = loader.bytes();
   origin.num_parameters = loader.num_parameters();
   const bool eager = options.attn_implementation == "eager";
-  auto decoder = std::make_unique<Decoder>(std::move(spec), std::move(config), std::move(weights), std::move(origin),
-                                           options.compute, eager);
+  auto decoder = std::make_unique<Decoder>(std::move(spec), std::move(config), std::move(weights),
+                                           std::move(origin), options.compute, eager);
   log_verbose("backend {}: {}", options.backend, decoder->kernels());
   return decoder;
 }

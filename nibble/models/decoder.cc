@@ -77,7 +77,8 @@ std::string Decoder::kernels() const {
     if (linear != nullptr) ++counts[std::string(linear->kernel())];
   };
   for (const DecoderBlock& block : weights_.blocks) {
-    for (const auto* linear : {&block.q, &block.k, &block.v, &block.qkv, &block.o, &block.router}) count(*linear);
+    for (const auto* linear : {&block.q, &block.k, &block.v, &block.qkv, &block.o, &block.router})
+      count(*linear);
     for (const MlpWeights& mlp : block.mlps) {
       for (const auto* linear : {&mlp.gate, &mlp.up, &mlp.gate_up, &mlp.down}) count(*linear);
     }
@@ -103,7 +104,8 @@ Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> l
       if (token < 0 || static_cast<size_t>(token) >= config_.vocab_size) {
         return fail(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {}", token,
                     config_.vocab_size)
-            .with_fix("The tokenizer and the model do not belong together, or the ids are from another model.");
+            .with_fix(
+                "The tokenizer and the model do not belong together, or the ids are from another model.");
       }
     }
     const size_t end = chunk.cache->size() + chunk.tokens.size();
@@ -114,8 +116,8 @@ Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> l
     }
   }
   if (logits.rows() != num_logits || (num_logits > 0 && logits.cols() != config_.vocab_size)) {
-    return fail(ErrorCode::kInvalidArgument, "room for [{}, {}] logits, but [{}, {}] are computed", logits.rows(),
-                logits.cols(), num_logits, config_.vocab_size);
+    return fail(ErrorCode::kInvalidArgument, "room for [{}, {}] logits, but [{}, {}] are computed",
+                logits.rows(), logits.cols(), num_logits, config_.vocab_size);
   }
   return {};
 }
@@ -343,7 +345,8 @@ void Decoder::mlp(const MlpWeights& weights, MatrixView<const float> x, MatrixVi
   const size_t num_rows = x.rows();
   const size_t inner = config_.intermediate_size;
   const Arena::Scope scope(context.arena);
-  const MatrixView<float> up = context.arena.take_matrix(num_rows, weights.gate_up != nullptr ? 2 * inner : inner);
+  const MatrixView<float> up =
+      context.arena.take_matrix(num_rows, weights.gate_up != nullptr ? 2 * inner : inner);
   MatrixView<float> gate;
   MatrixView<float> values = up;
   if (weights.gate_up != nullptr) {

@@ -30,7 +30,7 @@ struct DecoderBlock {
   std::unique_ptr<Linear> q, k, v, qkv, o;
   std::unique_ptr<Linear> router;
   std::vector<MlpWeights> mlps;  // one, or the experts that the router chooses from
-  size_t window = 0;  // tokens seen; 0: all
+  size_t window = 0;             // tokens seen; 0: all
   bool sliding_rope = false;
 };
 
@@ -67,7 +67,9 @@ class Decoder final : public CausalLM {
 
   const PretrainedConfig& config() const override { return config_; }
   const GenerationConfig& generation_config() const override { return origin_.generation; }
-  const std::optional<QuantizationConfig>& quantization_config() const override { return origin_.quantization; }
+  const std::optional<QuantizationConfig>& quantization_config() const override {
+    return origin_.quantization;
+  }
   WeightBytes weight_bytes() const override { return origin_.bytes; }
   size_t num_parameters() const override { return origin_.num_parameters; }
   ComputeMode compute() const override { return compute_; }
@@ -89,7 +91,8 @@ class Decoder final : public CausalLM {
            ExecutionContext& context) const;
   void experts(const DecoderBlock& block, MatrixView<const float> x, MatrixView<float> y,
                ExecutionContext& context) const;
-  void feed_forward(size_t layer, MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const;
+  void feed_forward(size_t layer, MatrixView<const float> x, MatrixView<float> y,
+                    ExecutionContext& context) const;
   void head(const Batch& batch, MatrixView<const float> hidden, MatrixView<float> logits,
             ExecutionContext& context) const;
 

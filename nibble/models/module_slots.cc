@@ -20,7 +20,8 @@ bool is_ignored(std::string_view name) {
 // "a, b, c and 12 more"
 std::string first_names(const std::vector<std::string>& names) {
   const size_t shown = std::min(names.size(), kNamesInMessage);
-  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
   if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
   return text;
 }
@@ -45,7 +46,8 @@ class SlotList {
 
 }  // namespace
 
-std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedConfig& config, bool prefix_missing) {
+std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedConfig& config,
+                                     bool prefix_missing) {
   const Architecture& names = spec.names;
   const BlockNames& block = names.block;
   const size_t hidden = config.hidden_size;
@@ -77,7 +79,9 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
     add(block.attention_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
     add(block.mlp_in_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
     const auto add_mlp = [&](const std::string& in) {
-      const auto name = [&](std::string_view module) { return module.empty() ? std::string() : in + std::string(module); };
+      const auto name = [&](std::string_view module) {
+        return module.empty() ? std::string() : in + std::string(module);
+      };
       if (block.gate_up.empty()) {
         add(name(block.gate), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
         add(name(block.up), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
@@ -115,8 +119,8 @@ std::set<std::string> linear_modules(const std::vector<ModuleSlot>& slots) {
   return names;
 }
 
-Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& slots, const DecoderSpec& spec,
-                   const SlotCheckOptions& options) {
+Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& slots,
+                   const DecoderSpec& spec, const SlotCheckOptions& options) {
   std::vector<std::string> missing;
   std::set<std::string, std::less<>> used;
   std::string wrong_shape;
@@ -161,7 +165,8 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
   if (!unused.empty()) {
     return fail(ErrorCode::kDataLoss, "{} tensors belong to no module of a {}: {}", unused.size(),
                 spec.names.model_type, first_names(unused))
-        .with_fix("The weights belong to another architecture than config.json says, or an adapter was left in.");
+        .with_fix(
+            "The weights belong to another architecture than config.json says, or an adapter was left in.");
   }
   return {};
 }

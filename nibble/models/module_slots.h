@@ -23,7 +23,8 @@ struct ModuleSlot {
 };
 
 // In the order of the forward pass. `prefix_missing`: the file leaves out names.prefix.
-std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedConfig& config, bool prefix_missing);
+std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedConfig& config,
+                                     bool prefix_missing);
 
 // Whether the checkpoint was saved from the bare model, without "model." in front of its names.
 bool prefix_is_missing(const Checkpoint& checkpoint, const DecoderSpec& spec);

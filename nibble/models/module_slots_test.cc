@@ -22,16 +22,11 @@ class HeaderCheckpoint final : public Checkpoint {
 
 struct Problem {
   explicit Problem(const std::string& model_type, bool tied = true) {
-    const Json json = {{"model_type", model_type},
-                       {"hidden_size", 32},
-                       {"intermediate_size", 64},
-                       {"num_hidden_layers", 2},
-                       {"num_attention_heads", 4},
-                       {"num_key_value_heads", 2},
-                       {"vocab_size", 128},
-                       {"max_position_embeddings", 64},
-                       {"rms_norm_eps", 1e-6},
-                       {"hidden_act", "silu"},
+    const Json json = {{"model_type", model_type},   {"hidden_size", 32},
+                       {"intermediate_size", 64},    {"num_hidden_layers", 2},
+                       {"num_attention_heads", 4},   {"num_key_value_heads", 2},
+                       {"vocab_size", 128},          {"max_position_embeddings", 64},
+                       {"rms_norm_eps", 1e-6},       {"hidden_act", "silu"},
                        {"tie_word_embeddings", tied}};
     auto parsed = PretrainedConfig::from_json(json);
     EXPECT_TRUE(parsed.has_value()) << (parsed ? "" : to_string(parsed.error()));
@@ -44,7 +39,9 @@ struct Problem {
     }
   }
 
-  Status check() const { return check_slots(checkpoint, slots, spec, {.tied_head = config.tie_word_embeddings}); }
+  Status check() const {
+    return check_slots(checkpoint, slots, spec, {.tied_head = config.tie_word_embeddings});
+  }
 
   PretrainedConfig config;
   DecoderSpec spec;
@@ -77,7 +74,8 @@ TEST(ModuleSlots, MissingTensorsAreNamedTogether) {
   const Status status = p.check();
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code, ErrorCode::kDataLoss);
-  EXPECT_EQ(status.error().what, "2 tensors are missing: model.layers.0.mlp.up_proj.weight, model.norm.weight");
+  EXPECT_EQ(status.error().what,
+            "2 tensors are missing: model.layers.0.mlp.up_proj.weight, model.norm.weight");
 }
 
 TEST(ModuleSlots, ARequiredBiasIsATensorLikeAnyOther) {

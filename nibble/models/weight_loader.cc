@@ -101,7 +101,8 @@ Expected<std::unique_ptr<Norm>> WeightLoader::norm(std::string_view module, Norm
 Expected<Tensor> WeightLoader::embedding(std::string_view module) {
   NIBBLE_TRY(Tensor tensor, float_weight(std::string(module)));
   if (tensor.dtype != DType::kF32 && tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {
-    return fail(ErrorCode::kUnsupported, "an embedding of {}; F32, F16 and BF16 exist", dtype_name(tensor.dtype))
+    return fail(ErrorCode::kUnsupported, "an embedding of {}; F32, F16 and BF16 exist",
+                dtype_name(tensor.dtype))
         .at(module);
   }
   num_parameters_ += tensor.size();

@@ -38,8 +38,8 @@ class WeightLoader {
   };
 
   WeightLoader(std::shared_ptr<const Checkpoint> checkpoint, const std::vector<ModuleSlot>& slots,
-               std::set<std::string> quantized, const std::optional<QuantizationConfig>& config, Options options,
-               ThreadPool& pool);
+               std::set<std::string> quantized, const std::optional<QuantizationConfig>& config,
+               Options options, ThreadPool& pool);
 
   Status linears(std::vector<LinearRequest> requests);
   Expected<std::unique_ptr<Norm>> norm(std::string_view module, NormKind kind, float eps);
