@@ -23,6 +23,9 @@ struct GenerateOptions {
   size_t max_context = 0;      // --ctx-size; 0: what the model allows
   size_t prefill_chunk = 512;  // tokens per forward pass while reading the prompt
   bool ignore_eos = false;     // for benchmarks
+  // The tokens that `cache` holds already, all of them. They count for repetition_penalty, and a model
+  // with a cache_reset_length() cannot grow past it without them.
+  std::span<const int32_t> cached_tokens = {};
   // Called for each new token, with the text that can be shown now (complete characters, and never
   // a part of what may become a stop string). Returning false stops.
   std::function<bool(int32_t token, std::string_view text)> on_token;
@@ -37,7 +40,9 @@ struct GenerateResult {
   double generation_seconds = 0;  // from then on
 };
 
-// `cache` holds what came before (empty for a new sequence), and prompt and completion afterwards.
+// `cache` holds what came before (empty for a new sequence), and prompt and completion afterwards, but
+// for the last token: it was chosen and never run. To go on, begin the next prompt with it.
+// End tokens are those of `config`, of the model's config where it names none, or of the tokenizer.
 // kInvalidArgument for an empty prompt or settings out of range; kOutOfMemory when the prompt does
 // not fit the context; the message says the size to ask for.
 Expected<GenerateResult> generate(const CausalLM& model, const Tokenizer& tokenizer,

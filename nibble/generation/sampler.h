@@ -24,11 +24,27 @@ class Sampler {
   Expected<int32_t> sample(std::span<float> logits);
 
  private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+    double weight;  // exp((logit - largest logit) / temperature)
+  };
+
+  Status check(std::span<const float> logits) const;
+  void process(std::span<float> logits) const;
+  void keep_top_k(std::span<const float> logits);
+  void keep_top_p();
+  void keep_min_p();
+  int32_t draw();
+
   const GenerationConfig config_;
   std::mt19937_64 random_;
+  size_t num_sampled_ = 0;
   std::vector<uint32_t> completion_counts_;  // [vocab_size]
   std::vector<bool> seen_;                   // [vocab_size]: prompt and completion
-  std::vector<std::pair<float, int32_t>> candidates_;
+  std::vector<float> largest_;               // heap of the top_k largest logits
+  std::vector<Candidate> candidates_;        // what may be drawn, by id
+  std::vector<Candidate> scratch_;
 };
 
 }  // namespace nibble
