@@ -1,0 +1,136 @@
+#include "nibble/cli/dequantize_model.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "nibble/base/atomic_file.h"
+#include "nibble/base/cancel.h"
+#include "nibble/base/json.h"
+#include "nibble/base/log.h"
+#include "nibble/base/progress.h"
+#include "nibble/checkpoint/checkpoint.h"
+#include "nibble/checkpoint/checkpoint_writer.h"
+#include "nibble/checkpoint/convert.h"
+#include "nibble/config/quantization_config.h"
+#include "nibble/quantization/formats/formats.h"
+
+namespace nibble {
+namespace {
+
+bool is_float(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+// The configuration of the float model. An old key torch_dtype stays torch_dtype.
+Json float_config(Json config, DType dtype, bool head_was_quantized) {
+  config.erase("quantization_config");
+  config.erase("_pre_quantization_dtype");
+  config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = torch_dtype_name(dtype);
+  // A head that was quantized on its own is no longer the embedding.
+  if (head_was_quantized) config["tie_word_embeddings"] = false;
+  return config;
+}
+
+// What described the codes in older files.
+Status remove_quantize_configs(const std::filesystem::path& folder) {
+  for (const char* const name : {"quantize_config.json", "quant_config.json"}) {
+    std::error_code error;
+    std::filesystem::remove(folder / name, error);
+    if (error) {
+      return fail(ErrorCode::kUnavailable, "cannot remove it: {}", error.message())
+          .at((folder / name).string());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::filesystem::path& folder,
+                                            std::optional<DType> dtype, size_t max_shard_size) {
+  NIBBLE_TRY(const std::string config_text, files.read_required("config.json"));
+  NIBBLE_TRY(const Json config, at("config.json", parse_json(config_text, {.allow_nan = true})));
+  std::optional<Json> old_config;
+  for (const char* const name : {"quantize_config.json", "quant_config.json"}) {
+    NIBBLE_TRY(const auto text, files.read(name));
+    if (!text || old_config) continue;
+    NIBBLE_TRY(old_config, at(name, parse_json(*text)));
+  }
+  NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(config, old_config, std::nullopt));
+  NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
+  const std::vector<std::string> modules = quantized_modules(*checkpoint);
+  if (!resolved.config || modules.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "nothing in this model is quantized")
+        .at(files.name)
+        .with_fix("Only AWQ, GPTQ and bitsandbytes checkpoints can be dequantized.");
+  }
+  const QuantizationConfig& quantization = *resolved.config;
+
+  DequantizedModel out;
+  out.modules = modules.size();
+  Progress progress("dequantizing", modules.size(), "modules");
+  std::map<std::string, DType> dtype_of_format;  // found by decoding the first module of each
+  std::set<std::string> consumed;
+  std::map<std::string, TensorSource> sources;  // by name
+  for (const std::string& module : modules) {
+    NIBBLE_RETURN_IF_ERROR(check_cancelled());
+    NIBBLE_TRY(const ModuleSummary summary, summarize_module(*checkpoint, module, quantization));
+    for (std::string& name : tensors_of_module(*checkpoint, module)) consumed.insert(std::move(name));
+    if (!dtype && dtype_of_format.count(summary.format) == 0) {
+      NIBBLE_TRY(const DecodedModule first, decode_module(*checkpoint, module, quantization, std::nullopt));
+      dtype_of_format[summary.format] = first.weight.dtype;
+    }
+    const DType stored_as = dtype ? *dtype : dtype_of_format.at(summary.format);
+    if (sources.empty()) out.dtype = stored_as;
+    const std::string name = module + ".weight";
+    const auto load = [&checkpoint, &quantization, &progress, module, stored_as,
+                       dtype]() -> Expected<Tensor> {
+      NIBBLE_RETURN_IF_ERROR(check_cancelled());
+      NIBBLE_TRY(const DecodedModule decoded, decode_module(*checkpoint, module, quantization, std::nullopt));
+      NIBBLE_TRY(Tensor tensor, at(module, dequantize(decoded.weight, dtype)));
+      progress.advance();
+      // Modules of one format that were made from weights of different types.
+      return convert_tensor(tensor, stored_as);
+    };
+    sources[name] = {name, {stored_as, {summary.out_features, summary.in_features}}, load};
+  }
+  for (const auto& [name, info] : checkpoint->tensors()) {
+    if (consumed.count(name) > 0) continue;
+    if (sources.count(name) > 0) {
+      return fail(ErrorCode::kDataLoss, "the module is quantized and has a float weight as well").at(name);
+    }
+    const DType stored_as = dtype && is_float(info.dtype) ? *dtype : info.dtype;
+    const auto load = [&checkpoint, tensor_name = name, stored_as]() -> Expected<Tensor> {
+      NIBBLE_RETURN_IF_ERROR(check_cancelled());
+      NIBBLE_TRY(Tensor tensor, checkpoint->tensor(tensor_name));
+      if (tensor.dtype == stored_as) return tensor;
+      return convert_tensor(tensor, stored_as);
+    };
+    sources[name] = {name, {stored_as, info.shape}, load};
+  }
+
+  std::vector<TensorSource> tensors;
+  for (auto& [name, source] : sources) {
+    out.bytes += num_bytes(source.info).value_or(0);
+    tensors.push_back(std::move(source));
+  }
+  out.tensors = tensors.size();
+  CheckpointWriterOptions options;
+  options.max_shard_size = max_shard_size;
+  NIBBLE_RETURN_IF_ERROR(write_checkpoint(folder, tensors, options));
+  NIBBLE_RETURN_IF_ERROR(copy_model_texts(files, folder));
+  NIBBLE_RETURN_IF_ERROR(remove_quantize_configs(folder));
+  const bool head_was_quantized = std::find(modules.begin(), modules.end(), "lm_head") != modules.end();
+  // Last: a folder without it is no model to anybody.
+  const Json new_config = float_config(config, out.dtype, head_was_quantized);
+  NIBBLE_RETURN_IF_ERROR(write_file(folder / "config.json", dump_json(new_config) + "\n"));
+  return out;
+}
+
+}  // namespace nibble

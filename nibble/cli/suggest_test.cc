@@ -1,0 +1,45 @@
+#include "nibble/cli/suggest.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+namespace nibble::cli {
+namespace {
+
+TEST(EditDistance, CountsLetters) {
+  EXPECT_EQ(edit_distance("", ""), 0u);
+  EXPECT_EQ(edit_distance("abc", ""), 3u);
+  EXPECT_EQ(edit_distance("inspct", "inspect"), 1u);  // one is missing
+  EXPECT_EQ(edit_distance("runn", "run"), 1u);        // one too many
+  EXPECT_EQ(edit_distance("rum", "run"), 1u);         // another one
+  EXPECT_EQ(edit_distance("urn", "run"), 1u);         // two are swapped
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+}
+
+RC_GTEST_PROP(EditDistance, IsSymmetricAndAtMostTheLongerLength,
+              (const std::string& a, const std::string& b)) {
+  RC_ASSERT(edit_distance(a, b) == edit_distance(b, a));
+  RC_ASSERT(edit_distance(a, b) <= std::max(a.size(), b.size()));
+  RC_ASSERT((edit_distance(a, b) == 0) == (a == b));
+}
+
+TEST(Nearest, IsTheOneThatWasMeant) {
+  const std::vector<std::string> names = {"run",        "inspect",       "tokenize",
+                                          "detokenize", "--temperature", "--top-k"};
+  EXPECT_EQ(nearest("inspekt", names), "inspect");
+  EXPECT_EQ(nearest("tokenise", names), "tokenize");
+  EXPECT_EQ(nearest("--topk", names), "--top-k");
+  EXPECT_EQ(nearest("--temperatur", names), "--temperature");
+  EXPECT_EQ(nearest("insp", names), "inspect");  // its beginning
+}
+
+TEST(Nearest, IsNothingWhereNoneIsClose) {
+  const std::vector<std::string> names = {"run", "inspect", "tokenize"};
+  EXPECT_EQ(nearest("frobnicate", names), std::nullopt);
+  EXPECT_EQ(nearest("", names), std::nullopt);
+  EXPECT_EQ(nearest(std::string(100'000, 'a'), names), std::nullopt);
+  EXPECT_EQ(nearest("--t", {"--temperature", "--top-k"}), std::nullopt);  // the beginning of two
+}
+
+}  // namespace
+}  // namespace nibble::cli
