@@ -51,7 +51,8 @@ struct Problem {
 
 TEST(ModuleSlots, EveryRowOfTheTableAcceptsItsOwnTensors) {
   for (const Architecture& row : architectures()) {
-    if (row.model_type == "opt") continue;  // other keys in config.json; its golden test covers it
+    // Other keys in config.json; their golden tests cover them.
+    if (row.model_type == "opt" || row.model_type == "mpt") continue;
     const Problem p{std::string(row.model_type)};
     const Status status = p.check();
     EXPECT_TRUE(status.has_value()) << row.model_type << ": " << (status ? "" : to_string(status.error()));
