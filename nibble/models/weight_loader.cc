@@ -14,8 +14,8 @@ WeightLoader::WeightLoader(std::shared_ptr<const Checkpoint> checkpoint, const s
       quantized_(std::move(quantized)),
       config_(config),
       options_(std::move(options)),
-      pool_(pool),
-      progress_("loading", options_.show_progress ? slots.size() : 0, "modules") {
+      pool_(pool) {
+  if (options_.show_progress) progress_.emplace("loading", slots.size(), "modules");
   for (const ModuleSlot& slot : slots) slots_.emplace(slot.name, slot);
 }
 
@@ -76,7 +76,7 @@ Status WeightLoader::linears(std::vector<LinearRequest> requests) {
     }
     num_parameters_ += where.shape[0] * where.shape[1];
     (where.role == ModuleRole::kHead ? bytes_.head : bytes_.linear) += (*requests[i].target)->weight_bytes();
-    progress_.advance();
+    if (progress_) progress_->advance();
   }
   return {};
 }
@@ -94,7 +94,7 @@ Expected<std::unique_ptr<Norm>> WeightLoader::norm(std::string_view module, Norm
   NIBBLE_TRY(norm->bias, bias(name));
   num_parameters_ += norm->weight.size();
   bytes_.norm += (norm->weight.size() + norm->bias.size()) * sizeof(float);
-  progress_.advance();
+  if (progress_) progress_->advance();
   return norm;
 }
 
@@ -107,7 +107,7 @@ Expected<Tensor> WeightLoader::embedding(std::string_view module) {
   }
   num_parameters_ += tensor.size();
   bytes_.embedding += tensor.bytes.size();
-  progress_.advance();
+  if (progress_) progress_->advance();
   return tensor;
 }
 

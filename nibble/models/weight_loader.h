@@ -61,7 +61,7 @@ class WeightLoader {
   const std::optional<QuantizationConfig>& config_;
   const Options options_;
   ThreadPool& pool_;
-  Progress progress_;
+  std::optional<Progress> progress_;  // nothing: not shown
   WeightBytes bytes_;
   size_t num_parameters_ = 0;
 };
