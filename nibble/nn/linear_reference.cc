@@ -58,7 +58,6 @@ class ReferenceQuantized : public Linear {
     const Arena::Scope scope(context.arena);
     const size_t in = weight_.in_features;
     float* const rows = context.arena.take<float>(context.pool.num_threads() * in);
-    if (weight_.formula == WeightFormula::kRowAbsmax) return int8_forward(x, y, context, rows);
     context.pool.parallel_for(weight_.out_features, 1, [&](size_t begin, size_t end, size_t worker) {
       float* const row = rows + worker * in;
       for (size_t n = begin; n < end; ++n) {
@@ -74,13 +73,24 @@ class ReferenceQuantized : public Linear {
   std::string_view kernel() const override { return "reference"; }
 
  private:
-  // LLM.int8 (arXiv:2208.07339) as bitsandbytes computes it on a CPU, step by step: inputs in half
-  // precision; a column in which any row of the call reaches the threshold is multiplied in floating
-  // point for all rows, the rest as integers on one scale per row. So a token's result depends on its
-  // neighbours here, as in the original; the other backend looks at each token by itself.
-  void int8_forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context,
-                    float* weight_rows) const {
+  const QuantizedWeight weight_;
+  const std::vector<float> bias_;
+};
+
+// LLM.int8 (arXiv:2208.07339) as bitsandbytes computes it on a CPU, step by step: inputs in half
+// precision; a column in which any row of the call reaches the threshold is multiplied in floating
+// point for all rows, the rest as integers on one scale per row. So a token's result depends on its
+// neighbours here, as in the original; the other backend looks at each token by itself.
+// Immutable.
+class ReferenceInt8 : public Linear {
+ public:
+  ReferenceInt8(const QuantizedWeight& weight, std::vector<float> bias)
+      : weight_(weight), bias_(std::move(bias)) {}
+
+  void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const override {
+    const Arena::Scope scope(context.arena);
     const size_t in = weight_.in_features;
+    float* const weight_rows = context.arena.take<float>(context.pool.num_threads() * in);
     const float threshold = weight_.outlier_threshold;
     float* const codes = context.arena.take<float>(x.rows() * in);
     float* const absmax = context.arena.take<float>(x.rows());
@@ -126,6 +136,12 @@ class ReferenceQuantized : public Linear {
     });
   }
 
+  size_t in_features() const override { return weight_.in_features; }
+  size_t out_features() const override { return weight_.out_features; }
+  size_t weight_bytes() const override { return weight_.codes.size(); }
+  std::string_view kernel() const override { return "reference"; }
+
+ private:
   const QuantizedWeight weight_;
   const std::vector<float> bias_;
 };
@@ -139,6 +155,9 @@ Expected<std::unique_ptr<Linear>> make_reference_linear(const Tensor& weight, st
 }
 
 std::unique_ptr<Linear> make_reference_linear(const QuantizedWeight& weight, std::vector<float> bias) {
+  if (weight.formula == WeightFormula::kRowAbsmax) {
+    return std::make_unique<ReferenceInt8>(weight, std::move(bias));
+  }
   return std::make_unique<ReferenceQuantized>(weight, std::move(bias));
 }
 
