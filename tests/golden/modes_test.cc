@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "nibble/nn/kv_cache.h"
 #include "tests/golden/golden.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/logits.h"
@@ -135,6 +136,32 @@ TEST_P(Backends, ReferenceAndAutoAgree) {
   // LLM.int8: an activation that lies between two codes may be rounded to the other one.
   const double tolerance = GetParam().starts_with("bnb-int8") ? 2e-2 : kAttentionTolerance;
   EXPECT_LE(max_abs_difference(*a, *b), tolerance * golden->logits_std);
+}
+
+class Decode : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Every, Decode, testing::ValuesIn(model_names()),
+                         [](const auto& test) { return test_name(test.param); });
+
+// After the first token the arena has what a token needs; a block of the cache serves 64 of them.
+TEST_P(Decode, TakesNoNewScratchMemoryPerToken) {
+  const auto folder = model_folder(GetParam());
+  ASSERT_TRUE(folder.has_value()) << to_string(folder.error());
+  for (const FromPretrainedOptions& options : {in_float32(), in_auto()}) {
+    Runner runner(*folder, options);
+    ASSERT_TRUE(runner.model.has_value()) << to_string(runner.model.error());
+    const auto cache = (*runner.model)->make_cache(60);
+    const int32_t token = 7;
+    for (int warm_up = 0; warm_up < 2; ++warm_up) {
+      ASSERT_TRUE(runner.logits_after({&token, 1}, *cache).has_value());
+    }
+    const size_t allocations = runner.arena.num_allocations();
+    const size_t cache_bytes = cache->memory_bytes();
+    while (cache->size() < cache->max_tokens()) {
+      ASSERT_TRUE(runner.logits_after({&token, 1}, *cache).has_value());
+    }
+    EXPECT_EQ(runner.arena.num_allocations(), allocations);
+    EXPECT_EQ(cache->memory_bytes(), cache_bytes);
+  }
 }
 
 }  // namespace
