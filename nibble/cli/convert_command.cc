@@ -4,7 +4,6 @@
 
 #include "nibble/base/log.h"
 #include "nibble/base/memory.h"
-#include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
@@ -15,9 +14,7 @@ namespace {
 struct Options {
   CommonOptions common;
   ModelOption model;
-  std::string output;
-  std::optional<int64_t> max_shard_size;
-  bool force = false;
+  OutputFolderOptions out;
 };
 
 Status convert(const Options& options) {
@@ -29,32 +26,27 @@ Status convert(const Options& options) {
         .with_fix("A quantized model becomes a float one with: nibble dequantize MODEL -o DIR");
   }
   NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
-  NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.output, files, options.force));
-  const size_t shard_size = options.max_shard_size ? static_cast<size_t>(*options.max_shard_size)
-                                                   : CheckpointWriterOptions().max_shard_size;
-  NIBBLE_RETURN_IF_ERROR(write_model_folder(files, *checkpoint, folder.path(), shard_size));
+  NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
+  NIBBLE_RETURN_IF_ERROR(write_model_folder(files, *checkpoint, folder.path(), options.out.shard_size()));
   folder.keep();
 
   size_t bytes = 0;
   for (const auto& [name, info] : checkpoint->tensors()) bytes += num_bytes(info).value_or(0);
   if (options.common.json) {
-    return write_json({{"output", options.output},
+    return write_json({{"output", options.out.output},
                        {"tensors", checkpoint->tensors().size()},
                        {"bytes", bytes},
                        {"warnings", warnings()}});
   }
-  log_line(LogLevel::kNormal, fmt::format("{}: {} tensors, {}", options.output, checkpoint->tensors().size(),
-                                          human_bytes(bytes)));
+  log_line(LogLevel::kNormal, fmt::format("{}: {} tensors, {}", options.out.output,
+                                          checkpoint->tensors().size(), human_bytes(bytes)));
   return {};
 }
 
 Action define(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_model_option(app, options->model);
-  app.add_option("-o,--output", options->output, "The folder to write")->type_name("DIR")->required();
-  add_integer(app, "--max-shard-size", options->max_shard_size,
-              "Bytes of tensors per file (default: 5000000000)", 1, int64_t{1} << 50);
-  app.add_flag("--force", options->force, "Write into a folder that has files in it");
+  add_output_folder_options(app, options->out);
   add_common_options(app, options->common, "Print what was written as JSON");
   return [options] { return convert(*options); };
 }

@@ -39,7 +39,7 @@ Json float_config(Json config, DType dtype, bool head_was_quantized) {
 
 // What described the codes in older files.
 Status remove_quantize_configs(const std::filesystem::path& folder) {
-  for (const char* const name : {"quantize_config.json", "quant_config.json"}) {
+  for (const char* const name : kQuantizeConfigFiles) {
     std::error_code error;
     std::filesystem::remove(folder / name, error);
     if (error) {
@@ -56,12 +56,7 @@ Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::
                                             std::optional<DType> dtype, size_t max_shard_size) {
   NIBBLE_TRY(const std::string config_text, files.read_required("config.json"));
   NIBBLE_TRY(const Json config, at("config.json", parse_json(config_text, {.allow_nan = true})));
-  std::optional<Json> old_config;
-  for (const char* const name : {"quantize_config.json", "quant_config.json"}) {
-    NIBBLE_TRY(const auto text, files.read(name));
-    if (!text || old_config) continue;
-    NIBBLE_TRY(old_config, at(name, parse_json(*text)));
-  }
+  NIBBLE_TRY(const std::optional<Json> old_config, read_quantize_config(files));
   NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(config, old_config, std::nullopt));
   NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
   const std::vector<std::string> modules = quantized_modules(*checkpoint);

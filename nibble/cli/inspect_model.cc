@@ -260,16 +260,6 @@ Status find_tokenizer(const ModelFiles& files, ModelSummary& summary) {
   return {};
 }
 
-Expected<std::optional<Json>> old_quantize_config(const ModelFiles& files) {
-  for (const char* const name : {"quantize_config.json", "quant_config.json"}) {
-    NIBBLE_TRY(const auto text, files.read(name));
-    if (!text) continue;
-    NIBBLE_TRY(Json json, at(name, parse_json(*text)));
-    return std::optional<Json>(std::move(json));
-  }
-  return std::nullopt;
-}
-
 double bits_each(size_t bytes, size_t weights) {
   return weights > 0 ? static_cast<double>(bytes) * 8.0 / static_cast<double>(weights) : 0.0;
 }
@@ -301,7 +291,7 @@ Expected<ModelSummary> inspect_model(const ModelFiles& files) {
   summary.context_length = context_length(json);
   if (config) fill_from_config(*config, summary);
 
-  NIBBLE_TRY(const std::optional<Json> old_config, old_quantize_config(files));
+  NIBBLE_TRY(const std::optional<Json> old_config, read_quantize_config(files));
   NIBBLE_TRY(const ResolvedQuantization quantization, resolve_quantization(json, old_config, std::nullopt));
   summary.method = quantization.config ? std::string(quant_method(*quantization.config)) : "none";
   NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));

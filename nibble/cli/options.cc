@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "nibble/base/log.h"
+#include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/cli/suggest.h"
 #include "nibble/nn/linear.h"
 
@@ -119,6 +120,17 @@ void add_model_option(CLI::App& app, ModelOption& option) {
       ->type_name("MODEL");
   app.add_option("--revision", option.revision, "Branch, tag or commit of a name without @revision")
       ->type_name("NAME");
+}
+
+size_t OutputFolderOptions::shard_size() const {
+  return max_shard_size ? static_cast<size_t>(*max_shard_size) : CheckpointWriterOptions().max_shard_size;
+}
+
+void add_output_folder_options(CLI::App& app, OutputFolderOptions& options) {
+  app.add_option("-o,--output", options.output, "The folder to write")->type_name("DIR")->required();
+  add_integer(app, "--max-shard-size", options.max_shard_size,
+              "Bytes of tensors per file (default: 5000000000)", 1, int64_t{1} << 50);
+  app.add_flag("--force", options.force, "Write into a folder that has files in it");
 }
 
 void add_load_options(CLI::App& app, LoadOptions& options) {

@@ -54,6 +54,16 @@ struct ModelOption {
 };
 void add_model_option(CLI::App& app, ModelOption& option);
 
+// Where a command writes a model.
+struct OutputFolderOptions {
+  std::string output;
+  std::optional<int64_t> max_shard_size;
+  bool force = false;
+
+  size_t shard_size() const;  // bytes
+};
+void add_output_folder_options(CLI::App& app, OutputFolderOptions& options);
+
 // How a model is loaded: the words of from_pretrained, and the short forms people type.
 struct LoadOptions {
   std::string dtype = "auto";

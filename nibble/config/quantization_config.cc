@@ -182,6 +182,16 @@ Expected<QuantizationConfig> quantization_config_from_json(const Json& json) {
       .with_fix("Use the unquantized model, or a checkpoint quantized with one of these.");
 }
 
+Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files) {
+  for (const char* const name : kQuantizeConfigFiles) {
+    NIBBLE_TRY(const std::optional<std::string> text, files.read(name));
+    if (!text) continue;
+    NIBBLE_TRY(Json json, at(name, parse_json(*text)));
+    return std::optional<Json>(std::move(json));
+  }
+  return std::optional<Json>();
+}
+
 Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,
                                                     const std::optional<Json>& quantize_config,
                                                     const std::optional<QuantizationConfig>& user) {

@@ -4,6 +4,7 @@
 // quantization_config: GPTQConfig, AwqConfig and BitsAndBytesConfig of Transformers, with their
 // keys, defaults and validation rules (docs/formats/quantization_config.md).
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "nibble/base/dtype.h"
 #include "nibble/base/json.h"
+#include "nibble/checkpoint/model_files.h"
 
 namespace nibble {
 
@@ -97,14 +99,20 @@ struct ConfigOrigin {
   std::string origin;  // "config.json", "quantize_config.json", "flag", "default"
 };
 
+// The files that held the settings before config.json did, newest first.
+inline constexpr std::array kQuantizeConfigFiles = {"quantize_config.json", "quant_config.json"};
+
+// The first of them that the model has.
+Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files);
+
 struct ResolvedQuantization {
   std::optional<QuantizationConfig> config;  // nothing: a float model
   bool pre_quantized = false;                // false with a config: quantize while loading
   std::vector<ConfigOrigin> origins;
 };
 
-// config_json: the model's config.json. quantize_config: text of quantize_config.json or
-// quant_config.json when the folder has one (an error unless it agrees with config.json on bits,
+// config_json: the model's config.json. quantize_config: what read_quantize_config gives
+// (an error unless it agrees with config.json on bits,
 // group_size, sym, desc_act and format). user: what the caller passed; merged as Transformers does
 // (the checkpoint wins but for loading attributes; another class is an error).
 Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,

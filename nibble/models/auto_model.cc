@@ -74,17 +74,6 @@ void log_origins(const ResolvedQuantization& quantization) {
   }
 }
 
-// quantize_config.json (GPTQ) or quant_config.json (old AWQ), where there is one.
-Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files) {
-  for (const char* name : {"quantize_config.json", "quant_config.json"}) {
-    NIBBLE_TRY(const std::optional<std::string> text, files.read(name));
-    if (!text) continue;
-    NIBBLE_TRY(Json json, at(name, parse_json(*text)));
-    return std::optional<Json>(std::move(json));
-  }
-  return std::optional<Json>();
-}
-
 Expected<GenerationConfig> read_generation_config(const ModelFiles& files, const PretrainedConfig& config) {
   GenerationConfig generation;
   NIBBLE_TRY(const std::optional<std::string> text, files.read("generation_config.json"));
