@@ -12,15 +12,10 @@
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/memory.h"
 #include "nibble/base/tensor.h"
+#include "tests/support/fixtures.h"
 
 namespace nibble {
 namespace {
-
-std::filesystem::path temporary_folder() {
-  std::string name = (std::filesystem::temp_directory_path() / "nibble-base-XXXXXX").string();
-  EXPECT_NE(mkdtemp(name.data()), nullptr);
-  return name;
-}
 
 TEST(Error, TheWayUpPutsPlacesInFront) {
   const auto inner = []() -> Status {
@@ -39,8 +34,8 @@ TEST(DType, BothSpellingsGoBothWays) {
 }
 
 TEST(AtomicFile, NothingChangesWithoutCommit) {
-  const auto folder = temporary_folder();
-  const auto path = folder / "file";
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "file";
   ASSERT_TRUE(write_file(path, "old").has_value());
   {
     auto file = AtomicFile::create(path);
@@ -48,20 +43,18 @@ TEST(AtomicFile, NothingChangesWithoutCommit) {
     ASSERT_TRUE(file->write(std::string_view("new")).has_value());
   }
   EXPECT_EQ(read_text_file(path).value(), "old");
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   ASSERT_TRUE(write_file(path, "new").has_value());
   EXPECT_EQ(read_text_file(path).value(), "new");
-  std::filesystem::remove_all(folder);
 }
 
 TEST(AtomicFile, AMapOfTheOldFileSurvives) {
-  const auto folder = temporary_folder();
-  const auto path = folder / "file";
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "file";
   ASSERT_TRUE(write_file(path, "old").has_value());
   const auto map = MappedFile::open(path).value();
   ASSERT_TRUE(write_file(path, "newer").has_value());
   EXPECT_EQ(std::memcmp(map->bytes().data(), "old", 3), 0);
-  std::filesystem::remove_all(folder);
 }
 
 TEST(MappedFile, MissingFilesAndFoldersAreNamed) {

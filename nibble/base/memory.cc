@@ -20,9 +20,7 @@ size_t proc_kilobytes(const char* path, std::string_view key) {
 
 }  // namespace
 
-size_t current_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmRSS:"); }
 size_t peak_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmHWM:"); }
-size_t available_memory_bytes() { return proc_kilobytes("/proc/meminfo", "MemAvailable:"); }
 
 std::string human_bytes(size_t bytes) {
   const auto value = static_cast<double>(bytes);

@@ -6,10 +6,8 @@
 
 namespace nibble {
 
-// Of this process, from /proc; 0 where that cannot be read.
-size_t current_memory_bytes();    // resident now
-size_t peak_memory_bytes();       // most that was ever resident
-size_t available_memory_bytes();  // of the machine: what can be had without swapping
+// The most memory that was ever resident in this process, from /proc; 0 where that cannot be read.
+size_t peak_memory_bytes();
 
 // "1.3 GB", "540 MB", "12 kB": decimal, as disks and the hub count.
 std::string human_bytes(size_t bytes);

@@ -6,37 +6,25 @@
 
 #include <gtest/gtest.h>
 
-#include "nibble/base/mapped_file.h"
 #include "tests/golden/golden.h"
 #include "tests/support/fixtures.h"
 
 namespace nibble::test {
 namespace {
 
-// Removed at the end of the test.
-struct Folder {
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "nibble-save-XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    path = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
-
 void expect_same_logits_after_saving(const FromPretrainedOptions& options) {
   const auto source = model_folder("tiny-llama");
   ASSERT_TRUE(source.has_value()) << to_string(source.error());
   Runner original(*source, options);
   ASSERT_TRUE(original.model.has_value()) << to_string(original.model.error());
-  const Folder folder;
-  const Status saved = (*original.model)->save_pretrained(folder.path, 1'000'000);  // several shards
+  const TemporaryFolder folder;
+  const Status saved = (*original.model)->save_pretrained(folder.path(), 1'000'000);  // several shards
   ASSERT_TRUE(saved.has_value()) << to_string(saved.error());
-  EXPECT_TRUE(std::filesystem::exists(folder.path / "model.safetensors.index.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "model.safetensors.index.json"));
 
   FromPretrainedOptions plain = options;
   plain.quantization_config.reset();  // config.json says it now
-  Runner reloaded(folder.path, plain);
+  Runner reloaded(folder.path(), plain);
   ASSERT_TRUE(reloaded.model.has_value()) << to_string(reloaded.model.error());
   EXPECT_EQ((*reloaded.model)->quantization_config().has_value(), options.quantization_config.has_value());
   const std::vector<int32_t> tokens = {1, 50, 7, 900, 33, 2, 1999};
