@@ -1,0 +1,26 @@
+#ifndef NIBBLE_QUANTIZERS_GPTQ_COMPAT_H_
+#define NIBBLE_QUANTIZERS_GPTQ_COMPAT_H_
+
+// GPTQ (arXiv:2210.17323) as IST's code, AutoGPTQ and GPTQModel compute it: blocks of 128 columns,
+// grids from weights that lack the updates of the block in progress, GPTQModel's damping ladder and
+// group-aware order. For reproducing their checkpoints.
+
+#include "nibble/base/error.h"
+#include "nibble/base/matrix_view.h"
+#include "nibble/base/thread_pool.h"
+#include "nibble/quantizers/gptq_settings.h"
+
+namespace nibble {
+
+// weight: [out_features, in_features]. hessian: [in_features, in_features], symmetric, any scale.
+// The same bytes for any number of threads.
+Expected<SolvedWeight> quantize_gptq_compat(MatrixView<const float> weight, MatrixView<const float> hessian,
+                                            const GptqSettings& settings, ThreadPool& pool);
+
+// Without a Hessian: find_grid() and nearest_code() on natural groups.
+Expected<SolvedWeight> round_to_nearest(MatrixView<const float> weight, const GptqSettings& settings,
+                                        ThreadPool& pool);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_QUANTIZERS_GPTQ_COMPAT_H_
