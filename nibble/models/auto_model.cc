@@ -8,6 +8,7 @@
 #include "nibble/checkpoint/checkpoint.h"
 #include "nibble/checkpoint/model_files.h"
 #include "nibble/models/decoder.h"
+#include "nibble/models/load_weights.h"
 #include "nibble/models/module_slots.h"
 #include "nibble/models/weight_loader.h"
 #include "nibble/quantization/bitsandbytes.h"
@@ -106,92 +107,41 @@ std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config,
   return modules;
 }
 
-Status load_block(const DecoderSpec& spec, const PretrainedConfig& config, const std::string& prefix,
-                  WeightLoader& loader, DecoderBlock& block) {
-  const BlockNames& names = spec.names.block;
+Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBlock& block) {
   std::vector<LinearRequest> requests;
-  const auto linear = [&](std::string_view name, std::unique_ptr<Linear>& target) {
-    if (!name.empty()) requests.push_back({prefix + std::string(name), &target});
+  const auto linear = [&](const std::string& module, std::unique_ptr<Linear>& target) {
+    if (!module.empty()) requests.push_back({module, &target});
   };
-  if (names.qkv.empty()) {
-    linear(names.q, block.q);
-    linear(names.k, block.k);
-    linear(names.v, block.v);
-  } else {
-    linear(names.qkv, block.qkv);
-  }
-  linear(names.o, block.o);
-  linear(names.router, block.router);
-  block.mlps.resize(std::max<size_t>(1, spec.num_experts));
+  linear(modules.q, block.q);
+  linear(modules.k, block.k);
+  linear(modules.v, block.v);
+  linear(modules.qkv, block.qkv);
+  linear(modules.o, block.o);
+  linear(modules.router, block.router);
+  block.mlps.resize(modules.mlps.size());
   for (size_t i = 0; i < block.mlps.size(); ++i) {
-    MlpWeights& mlp = block.mlps[i];
-    const std::string in = spec.num_experts > 0 ? fmt::format("{}.{}.", names.experts, i) : std::string();
-    const auto add = [&](std::string_view name, std::unique_ptr<Linear>& target) {
-      if (!name.empty()) linear(in + std::string(name), target);
-    };
-    if (names.gate_up.empty()) {
-      add(names.gate, mlp.gate);
-      add(names.up, mlp.up);
-    } else {
-      add(names.gate_up, mlp.gate_up);
-    }
-    add(names.down, mlp.down);
+    linear(modules.mlps[i].gate, block.mlps[i].gate);
+    linear(modules.mlps[i].up, block.mlps[i].up);
+    linear(modules.mlps[i].gate_up, block.mlps[i].gate_up);
+    linear(modules.mlps[i].down, block.mlps[i].down);
   }
-  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(requests)));
-
-  const auto norm = [&](std::string_view name, std::unique_ptr<Norm>& target) -> Status {
-    if (name.empty()) return {};
-    NIBBLE_TRY(target,
-               loader.norm(prefix + std::string(name), spec.names.norm, static_cast<float>(config.norm_eps)));
-    return {};
-  };
-  NIBBLE_RETURN_IF_ERROR(norm(names.attention_in_norm, block.attention_in_norm));
-  NIBBLE_RETURN_IF_ERROR(norm(names.attention_out_norm, block.attention_out_norm));
-  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_in_norm, block.mlp_in_norm));
-  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_out_norm, block.mlp_out_norm));
-  NIBBLE_RETURN_IF_ERROR(norm(names.q_norm, block.q_norm));
-  return norm(names.k_norm, block.k_norm);
+  return loader.linears(std::move(requests));
 }
 
 Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedConfig& config,
                                       bool prefix_missing, WeightLoader& loader) {
-  // The name of a module as the file has it.
-  const auto name = [&](std::string_view full) {
-    if (prefix_missing && full.starts_with(spec.names.prefix)) full.remove_prefix(spec.names.prefix.size());
-    return std::string(full);
-  };
-  DecoderWeights weights;
-  NIBBLE_TRY(weights.embedding, loader.embedding(name(spec.names.embed)));
-  if (!spec.names.positions.empty()) {
-    NIBBLE_TRY(weights.positions, loader.embedding(name(spec.names.positions)));
-  }
+  NIBBLE_TRY(DecoderWeights weights, load_frame(spec, config, prefix_missing, loader));
   for (size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     DecoderBlock& block = weights.blocks.emplace_back();
-    block.window = spec.window[layer];
-    block.sliding_rope = spec.sliding_rope[layer];
-    const std::string prefix = fmt::format("{}.{}.", name(spec.names.layers), layer);
-    NIBBLE_RETURN_IF_ERROR(load_block(spec, config, prefix, loader, block));
-  }
-  std::vector<LinearRequest> rest;
-  if (!spec.names.project_in.empty()) rest.push_back({name(spec.names.project_in), &weights.project_in});
-  if (!spec.names.project_out.empty()) rest.push_back({name(spec.names.project_out), &weights.project_out});
-  if (!config.tie_word_embeddings) rest.push_back({name(spec.names.head), &weights.head});
-  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(rest)));
-  if (spec.final_norm) {
-    NIBBLE_TRY(weights.final_norm, loader.norm(name(spec.names.final_norm), spec.names.norm,
-                                               static_cast<float>(config.norm_eps)));
+    const BlockModules modules = block_modules(spec, layer, prefix_missing);
+    NIBBLE_RETURN_IF_ERROR(load_linears(modules, loader, block));
+    NIBBLE_RETURN_IF_ERROR(load_block_norms(spec, config, layer, modules, loader, block));
   }
   if (config.tie_word_embeddings) {
     NIBBLE_TRY(weights.head, loader.tied_head(weights.embedding));
-  }
-  if (spec.names.rotary) {
-    NIBBLE_TRY(weights.rope, at("config.json", RotaryEmbedding::create(config.rope, config.head_dim,
-                                                                       config.max_position_embeddings)));
-    if (config.rope_sliding) {
-      NIBBLE_TRY(weights.rope_sliding,
-                 at("config.json", RotaryEmbedding::create(*config.rope_sliding, config.head_dim,
-                                                           config.max_position_embeddings)));
-    }
+  } else {
+    NIBBLE_RETURN_IF_ERROR(
+        loader.linears({{name_in_file(spec, spec.names.head, prefix_missing), &weights.head}}));
   }
   return weights;
 }

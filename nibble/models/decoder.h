@@ -19,6 +19,8 @@
 
 namespace nibble {
 
+struct TokenBatch;  // block_steps.h
+
 // gate_up stands for gate and up; without either, the MLP has no gate.
 struct MlpWeights {
   std::unique_ptr<Linear> gate, up, gate_up, down;
@@ -77,23 +79,16 @@ class Decoder final : public CausalLM {
   std::string kernels() const override;
 
  private:
-  struct Batch;  // the tokens of one forward pass, and where each comes from
-
   Status check(std::span<const SequenceChunk> chunks, MatrixView<float> logits) const;
-  void embed(const Batch& batch, MatrixView<float> hidden, ExecutionContext& context) const;
-  void attention(size_t layer, const Batch& batch, MatrixView<const float> x, MatrixView<float> y,
+  void attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
                  ExecutionContext& context) const;
-  void rotate_and_store(size_t layer, const Batch& batch, MatrixView<float> q, MatrixView<float> k,
-                        MatrixView<const float> v, ExecutionContext& context) const;
-  void attend(size_t layer, const Batch& batch, MatrixView<const float> q, MatrixView<float> out,
-              ExecutionContext& context) const;
   void mlp(const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
            ExecutionContext& context) const;
   void experts(const DecoderBlock& block, MatrixView<const float> x, MatrixView<float> y,
                ExecutionContext& context) const;
   void feed_forward(size_t layer, MatrixView<const float> x, MatrixView<float> y,
                     ExecutionContext& context) const;
-  void head(const Batch& batch, MatrixView<const float> hidden, MatrixView<float> logits,
+  void head(const TokenBatch& batch, MatrixView<const float> hidden, MatrixView<float> logits,
             ExecutionContext& context) const;
 
   const DecoderSpec spec_;

@@ -1,0 +1,59 @@
+#ifndef NIBBLE_MODELS_BLOCK_STEPS_H_
+#define NIBBLE_MODELS_BLOCK_STEPS_H_
+
+// The steps of a decoder between its linear layers, for whoever runs them: the decoder with all its
+// weights, or the quantizer that walks a model block by block.
+
+#include <span>
+
+#include "nibble/models/decoder.h"
+
+namespace nibble {
+
+// The tokens of one forward pass, chunk after chunk. Lives in the arena of its context.
+struct TokenBatch {
+  struct Row {
+    int32_t token;
+    size_t position;
+    size_t sequence_length;
+  };
+
+  std::span<const SequenceChunk> chunks;
+  std::span<const Row> rows;
+  MatrixView<float> cos, sin, cos_sliding, sin_sliding;  // [rows, rotary_dims / 2]; empty without rotation
+};
+
+// Room for the tokens in the caches is there (KvCache::reserve).
+TokenBatch make_token_batch(std::span<const SequenceChunk> chunks, const std::optional<RotaryEmbedding>& rope,
+                            const std::optional<RotaryEmbedding>& rope_sliding, ExecutionContext& context);
+
+// hidden: [rows, hidden_size]: embedding, projection and positions.
+void embed_tokens(const DecoderSpec& spec, const DecoderWeights& weights, const TokenBatch& batch,
+                  MatrixView<float> hidden, ExecutionContext& context);
+
+// From queries, keys and values to the input of the output projection: clamp, norms, rotation, the cache
+// of layer `cache_layer`, attention. Only the norms, window and sliding_rope of `block` are looked at.
+// qkv: [rows, (heads + 2 * kv_heads) * head_dim], changed; out: [rows, heads * head_dim].
+struct AttentionStep {
+  const DecoderSpec& spec;
+  const PretrainedConfig& config;
+  const DecoderBlock& block;
+  size_t cache_layer = 0;
+  bool eager = false;  // the plain reference
+};
+void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> qkv,
+                   MatrixView<float> out, ExecutionContext& context);
+
+// values := activation(gate) * values, or activation(values) where gate is empty.
+void activate_rows(kernels::Activation activation, MatrixView<const float> gate, MatrixView<float> values,
+                   ExecutionContext& context);
+
+// Router scores [rows, experts] become the weights of the chosen experts, 0 for the others.
+void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionContext& context);
+
+// y += x, row by row.
+void add_rows(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_MODELS_BLOCK_STEPS_H_

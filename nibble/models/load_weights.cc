@@ -1,0 +1,91 @@
+#include "nibble/models/load_weights.h"
+
+#include <algorithm>
+
+namespace nibble {
+
+std::string name_in_file(const DecoderSpec& spec, std::string_view full, bool prefix_missing) {
+  if (prefix_missing && full.starts_with(spec.names.prefix)) full.remove_prefix(spec.names.prefix.size());
+  return std::string(full);
+}
+
+BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_missing) {
+  const BlockNames& names = spec.names.block;
+  BlockModules modules;
+  modules.prefix = fmt::format("{}.{}.", name_in_file(spec, spec.names.layers, prefix_missing), layer);
+  const auto name = [&](std::string_view in, std::string_view module) {
+    return module.empty() ? std::string() : fmt::format("{}{}{}", modules.prefix, in, module);
+  };
+  modules.qkv = name("", names.qkv);
+  if (names.qkv.empty()) {
+    modules.q = name("", names.q);
+    modules.k = name("", names.k);
+    modules.v = name("", names.v);
+  }
+  modules.o = name("", names.o);
+  modules.router = name("", names.router);
+  for (size_t i = 0; i < std::max<size_t>(1, spec.num_experts); ++i) {
+    const std::string in = spec.num_experts > 0 ? fmt::format("{}.{}.", names.experts, i) : std::string();
+    MlpModules& mlp = modules.mlps.emplace_back();
+    mlp.gate_up = name(in, names.gate_up);
+    if (names.gate_up.empty()) {
+      mlp.gate = name(in, names.gate);
+      mlp.up = name(in, names.up);
+    }
+    mlp.down = name(in, names.down);
+  }
+  return modules;
+}
+
+Status load_block_norms(const DecoderSpec& spec, const PretrainedConfig& config, size_t layer,
+                        const BlockModules& modules, WeightLoader& loader, DecoderBlock& block) {
+  block.window = spec.window[layer];
+  block.sliding_rope = spec.sliding_rope[layer];
+  const BlockNames& names = spec.names.block;
+  const auto norm = [&](std::string_view name, std::unique_ptr<Norm>& target) -> Status {
+    if (name.empty()) return {};
+    NIBBLE_TRY(target, loader.norm(modules.prefix + std::string(name), spec.names.norm,
+                                   static_cast<float>(config.norm_eps)));
+    return {};
+  };
+  NIBBLE_RETURN_IF_ERROR(norm(names.attention_in_norm, block.attention_in_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.attention_out_norm, block.attention_out_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_in_norm, block.mlp_in_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.mlp_out_norm, block.mlp_out_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.q_norm, block.q_norm));
+  return norm(names.k_norm, block.k_norm);
+}
+
+Expected<DecoderWeights> load_frame(const DecoderSpec& spec, const PretrainedConfig& config,
+                                    bool prefix_missing, WeightLoader& loader) {
+  const auto name = [&](std::string_view full) { return name_in_file(spec, full, prefix_missing); };
+  DecoderWeights weights;
+  NIBBLE_TRY(weights.embedding, loader.embedding(name(spec.names.embed)));
+  if (!spec.names.positions.empty()) {
+    NIBBLE_TRY(weights.positions, loader.embedding(name(spec.names.positions)));
+  }
+  std::vector<LinearRequest> projections;
+  if (!spec.names.project_in.empty()) {
+    projections.push_back({name(spec.names.project_in), &weights.project_in});
+  }
+  if (!spec.names.project_out.empty()) {
+    projections.push_back({name(spec.names.project_out), &weights.project_out});
+  }
+  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(projections)));
+  if (spec.final_norm) {
+    NIBBLE_TRY(weights.final_norm, loader.norm(name(spec.names.final_norm), spec.names.norm,
+                                               static_cast<float>(config.norm_eps)));
+  }
+  if (!spec.names.rotary) return weights;
+  const auto rotation = [&](const RopeParameters& parameters) {
+    return at("config.json",
+              RotaryEmbedding::create(parameters, config.head_dim, config.max_position_embeddings));
+  };
+  NIBBLE_TRY(weights.rope, rotation(config.rope));
+  if (config.rope_sliding) {
+    NIBBLE_TRY(weights.rope_sliding, rotation(*config.rope_sliding));
+  }
+  return weights;
+}
+
+}  // namespace nibble
