@@ -6,13 +6,15 @@
 
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
+#include "nibble/kernels/cpu_target.h"
 
 namespace nibble::linalg {
 
 // How float operands are multiplied; sums are float32 either way.
 //   kF32   float32 products
 //   kBf16  operands rounded to bfloat16 first, products exact: twice as fast where the CPU has
-//          vdpbf16ps, and the same numbers (slowly) where it has not
+//          vdpbf16ps, no faster than kF32 where it has not, and there with sums that differ in their
+//          last bits
 enum class Arithmetic { kF32, kBf16 };
 
 // kBf16 where this CPU multiplies it in hardware.
@@ -30,14 +32,15 @@ struct GemmOptions {
   // Only elements of c with column <= row are computed; others keep what they hold (symmetric rank-k
   // updates: half the work).
   bool lower_triangle = false;
+  bool upper_triangle = false;               // likewise, column >= row; not both
   Arithmetic arithmetic = Arithmetic::kF32;  // of the float version
 };
 
 // c = a b. a: [M, K], b: [K, N] (after transposition), c: [M, N]; c may not overlap the operands.
 void gemm(const Operand<float>& a, const Operand<float>& b, MatrixView<float> c, const GemmOptions& options,
-          ThreadPool& pool);
+          ThreadPool& pool, CpuTarget target = cpu_target());
 void gemm(const Operand<double>& a, const Operand<double>& b, MatrixView<double> c,
-          const GemmOptions& options, ThreadPool& pool);
+          const GemmOptions& options, ThreadPool& pool, CpuTarget target = cpu_target());
 
 // Copies the lower triangle of a square matrix to the upper one.
 void mirror_lower(MatrixView<float> c, ThreadPool& pool);

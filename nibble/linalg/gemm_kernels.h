@@ -1,0 +1,44 @@
+#ifndef NIBBLE_LINALG_GEMM_KERNELS_H_
+#define NIBBLE_LINALG_GEMM_KERNELS_H_
+
+// What gemm() needs of an instruction set: packing of operands into panels, and the product of two
+// panels in registers. A panel of A holds a block of its rows, a panel of B of its columns ("width"),
+// over a block of the inner dimension ("depth"), in the order the product reads them: all of the width
+// for one step of depth, then the next step.
+
+#include <cstddef>
+
+namespace nibble::linalg {
+
+// The part of an operand that becomes one panel.
+template <class T>
+struct PanelSource {
+  const T* data = nullptr;
+  size_t stride = 0;         // of the matrix in memory
+  bool along_depth = false;  // neighbours in memory are neighbours in depth, not in width
+  size_t width = 0;          // what the matrix still has from here on: more than a panel, or less
+  size_t depth = 0;
+};
+
+template <class T>
+struct GemmKernels {
+  size_t rows;         // of a panel of A
+  size_t cols;         // of a panel of B
+  size_t block_depth;  // of all panels but the last: sums are cut here
+  size_t step;         // elements of depth that are packed together
+  size_t a_step_bytes;
+  size_t b_step_bytes;
+
+  void (*pack_a)(const PanelSource<T>& source, void* panel);
+  void (*pack_b)(const PanelSource<T>& source, void* panel);
+  // c = or += plus or minus a b, for rows x cols elements of c.
+  void (*multiply)(const void* a, const void* b, size_t steps, T* c, size_t stride, bool accumulate,
+                   bool negate);
+};
+
+// The largest register block of any instruction set.
+constexpr size_t kMaxRegisterBlock = 14 * 32;
+
+}  // namespace nibble::linalg
+
+#endif  // NIBBLE_LINALG_GEMM_KERNELS_H_

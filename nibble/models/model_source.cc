@@ -1,0 +1,82 @@
+#include "nibble/models/model_source.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "nibble/base/check.h"
+#include "nibble/quantization/formats/formats.h"
+
+namespace nibble {
+namespace {
+
+Status check_finite(const std::vector<float>& values, const std::string& tensor) {
+  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+  if (bad == values.end()) return {};
+  return fail(ErrorCode::kDataLoss, "element {} is {}", bad - values.begin(), *bad)
+      .at(tensor)
+      .with_fix("A weight that is not finite cannot be quantized: fetch the file again, or repair the model.");
+}
+
+}  // namespace
+
+Expected<ModelSource> ModelSource::open(const ModelFiles& files) {
+  ModelSource source;
+  source.files = files;
+  NIBBLE_TRY(const std::string text, files.read_required("config.json"));
+  NIBBLE_TRY(const Json json, at("config.json", parse_json(text)));
+  NIBBLE_TRY(source.config, at("config.json", PretrainedConfig::from_json(json)));
+  NIBBLE_TRY(source.spec, make_decoder_spec(source.config));
+  NIBBLE_TRY(const std::optional<Json> quantize_config, read_quantize_config(files));
+  NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(json, quantize_config, std::nullopt));
+  NIBBLE_TRY(source.checkpoint, open_checkpoint(files));
+  source.quantization = resolved.config;
+  for (std::string& module : quantized_modules(*source.checkpoint)) source.quantized.insert(std::move(module));
+  if (!source.quantized.empty() && !source.quantization) {
+    return fail(ErrorCode::kDataLoss, "{} is stored as codes, but config.json has no quantization_config",
+                *source.quantized.begin())
+        .at(files.name);
+  }
+  source.prefix_missing = prefix_is_missing(*source.checkpoint, source.spec);
+  source.slots = module_slots(source.spec, source.config, source.prefix_missing);
+  const SlotCheckOptions options = {.quantized = source.quantized,
+                                    .tied_head = source.config.tie_word_embeddings};
+  NIBBLE_RETURN_IF_ERROR(at(files.name, check_slots(*source.checkpoint, source.slots, source.spec, options)));
+  return source;
+}
+
+const ModuleSlot& ModelSource::slot(std::string_view module) const {
+  const auto found =
+      std::find_if(slots.begin(), slots.end(), [&](const ModuleSlot& s) { return s.name == module; });
+  NIBBLE_CHECK(found != slots.end());
+  return *found;
+}
+
+Expected<std::vector<float>> ModelSource::weight(const std::string& module) const {
+  std::vector<float> values;
+  if (quantized.contains(module)) {
+    const Shape& shape = slot(module).shape;
+    NIBBLE_TRY(const DecodedModule decoded,
+               decode_module(*checkpoint, module, *quantization, LinearShape{shape[0], shape[1]}));
+    values.resize(shape[0] * shape[1]);
+    dequantize_rows(decoded.weight, 0, shape[0], values.data());
+    for (const std::string& name : decoded.tensors) checkpoint->drop(name);
+  } else {
+    const std::string name = module + ".weight";
+    NIBBLE_TRY(const Tensor tensor, checkpoint->tensor(name));
+    NIBBLE_TRY(values, at(name, to_floats(tensor)));
+    checkpoint->drop(name);
+  }
+  NIBBLE_RETURN_IF_ERROR(check_finite(values, module + ".weight"));
+  return values;
+}
+
+Expected<std::vector<float>> ModelSource::bias(const std::string& module) const {
+  const std::string name = module + ".bias";
+  if (checkpoint->find(name) == nullptr) return std::vector<float>();
+  NIBBLE_TRY(const Tensor tensor, checkpoint->tensor(name));
+  NIBBLE_TRY(std::vector<float> values, at(name, to_floats(tensor)));
+  NIBBLE_RETURN_IF_ERROR(check_finite(values, name));
+  return values;
+}
+
+}  // namespace nibble
