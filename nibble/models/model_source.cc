@@ -14,7 +14,8 @@ Status check_finite(const std::vector<float>& values, const std::string& tensor)
   if (bad == values.end()) return {};
   return fail(ErrorCode::kDataLoss, "element {} is {}", bad - values.begin(), *bad)
       .at(tensor)
-      .with_fix("A weight that is not finite cannot be quantized: fetch the file again, or repair the model.");
+      .with_fix(
+          "A weight that is not finite cannot be quantized: fetch the file again, or repair the model.");
 }
 
 }  // namespace
@@ -30,7 +31,8 @@ Expected<ModelSource> ModelSource::open(const ModelFiles& files) {
   NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(json, quantize_config, std::nullopt));
   NIBBLE_TRY(source.checkpoint, open_checkpoint(files));
   source.quantization = resolved.config;
-  for (std::string& module : quantized_modules(*source.checkpoint)) source.quantized.insert(std::move(module));
+  for (std::string& module : quantized_modules(*source.checkpoint))
+    source.quantized.insert(std::move(module));
   if (!source.quantized.empty() && !source.quantization) {
     return fail(ErrorCode::kDataLoss, "{} is stored as codes, but config.json has no quantization_config",
                 *source.quantized.begin())

@@ -1,0 +1,160 @@
+#include "nibble/calibration/activation_store.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nibble/base/atomic_file.h"
+#include "nibble/base/float16.h"
+
+namespace nibble {
+namespace {
+
+constexpr size_t kBytesAtOnce = size_t{1} << 22;  // through the buffer between file and floats
+
+Failure file_failure(std::string_view doing, int error) {
+  return fail(ErrorCode::kUnavailable, "cannot {} the activations: {}", doing, std::strerror(error))
+      .with_fix("Free some space there and run the same command again: it goes on where it stopped.");
+}
+
+void decode(const std::byte* from, DType dtype, size_t count, float* to) {
+  if (dtype == DType::kF32) {
+    std::memcpy(to, from, count * sizeof(float));
+    return;
+  }
+  const auto* const bits = reinterpret_cast<const uint16_t*>(from);
+  for (size_t i = 0; i < count; ++i) to[i] = bf16_to_float(bits[i]);
+}
+
+void encode(const float* from, DType dtype, size_t count, std::byte* to) {
+  if (dtype == DType::kF32) {
+    std::memcpy(to, from, count * sizeof(float));
+    return;
+  }
+  auto* const bits = reinterpret_cast<uint16_t*>(to);
+  for (size_t i = 0; i < count; ++i) bits[i] = float_to_bf16(from[i]);
+}
+
+}  // namespace
+
+ActivationStore ActivationStore::in_memory(const ActivationShape& shape) {
+  ActivationStore store;
+  store.shape_ = shape;
+  store.memory_ = AlignedBuffer(shape.bytes());
+  return store;
+}
+
+Expected<ActivationStore> ActivationStore::in_file(const ActivationShape& shape,
+                                                   const std::filesystem::path& folder) {
+  std::string name = (folder / "activations-XXXXXX").string();
+  ActivationStore store;
+  store.shape_ = shape;
+  store.file_ = ::mkstemp(name.data());
+  if (store.file_ < 0) return file_failure("make a file for", errno).at(folder.string());
+  ::unlink(name.c_str());
+  // Space is taken now, so that a full disk is found before the work and not in its middle.
+  if (const int error = ::posix_fallocate(store.file_, 0, static_cast<off_t>(shape.bytes())); error != 0) {
+    return file_failure("reserve space for", error).at(folder.string());
+  }
+  return store;
+}
+
+ActivationStore::ActivationStore(ActivationStore&& other) noexcept
+    : shape_(std::exchange(other.shape_, {})),
+      memory_(std::move(other.memory_)),
+      file_(std::exchange(other.file_, -1)) {}
+
+ActivationStore& ActivationStore::operator=(ActivationStore&& other) noexcept {
+  std::swap(shape_, other.shape_);
+  std::swap(memory_, other.memory_);
+  std::swap(file_, other.file_);
+  return *this;
+}
+
+ActivationStore::~ActivationStore() {
+  if (file_ >= 0) ::close(file_);
+}
+
+Status ActivationStore::transfer(size_t offset, void* bytes, size_t count, bool writing) const {
+  auto* at = static_cast<std::byte*>(bytes);
+  while (count > 0) {
+    const auto position = static_cast<off_t>(offset);
+    const ssize_t done = writing ? ::pwrite(file_, at, count, position) : ::pread(file_, at, count, position);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return file_failure(writing ? "write" : "read", done < 0 ? errno : EIO);
+    at += done;
+    offset += static_cast<size_t>(done);
+    count -= static_cast<size_t>(done);
+  }
+  return {};
+}
+
+Status ActivationStore::read(size_t first, MatrixView<float> values) const {
+  const size_t row_bytes = shape_.width * (dtype_bits(shape_.dtype) / 8);
+  std::vector<std::byte> row(file_ >= 0 ? row_bytes : 0);
+  for (size_t r = 0; r < values.rows(); ++r) {
+    const size_t offset = (first + r) * row_bytes;
+    const std::byte* from = memory_.data() + offset;
+    if (file_ >= 0) {
+      NIBBLE_RETURN_IF_ERROR(transfer(offset, row.data(), row_bytes, false));
+      from = row.data();
+    }
+    decode(from, shape_.dtype, shape_.width, values.row(r));
+  }
+  return {};
+}
+
+Status ActivationStore::write(size_t first, MatrixView<const float> values) {
+  const size_t row_bytes = shape_.width * (dtype_bits(shape_.dtype) / 8);
+  std::vector<std::byte> row(row_bytes);
+  for (size_t r = 0; r < values.rows(); ++r) {
+    const size_t offset = (first + r) * row_bytes;
+    encode(values.row(r), shape_.dtype, shape_.width, file_ >= 0 ? row.data() : memory_.data() + offset);
+    if (file_ >= 0) NIBBLE_RETURN_IF_ERROR(transfer(offset, row.data(), row_bytes, true));
+  }
+  return {};
+}
+
+Status ActivationStore::save(const std::filesystem::path& path) const {
+  NIBBLE_TRY(AtomicFile file, AtomicFile::create(path));
+  std::vector<std::byte> buffer(file_ >= 0 ? kBytesAtOnce : 0);
+  for (size_t offset = 0; offset < shape_.bytes(); offset += kBytesAtOnce) {
+    const size_t count = std::min(kBytesAtOnce, shape_.bytes() - offset);
+    const std::byte* from = memory_.data() + offset;
+    if (file_ >= 0) {
+      NIBBLE_RETURN_IF_ERROR(transfer(offset, buffer.data(), count, false));
+      from = buffer.data();
+    }
+    NIBBLE_RETURN_IF_ERROR(file.write(std::span(from, count)));
+  }
+  return file.commit();
+}
+
+Status ActivationStore::load(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return file_failure("open", errno).at(path.string());
+  std::vector<std::byte> buffer(kBytesAtOnce);
+  Status status;
+  for (size_t offset = 0; status && offset < shape_.bytes();) {
+    const size_t wanted = std::min(kBytesAtOnce, shape_.bytes() - offset);
+    std::byte* const to = file_ >= 0 ? buffer.data() : memory_.data() + offset;
+    const ssize_t done = ::pread(fd, to, wanted, static_cast<off_t>(offset));
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) {
+      status = file_failure("read", done < 0 ? errno : EIO).at(path.string());
+      break;
+    }
+    if (file_ >= 0) status = transfer(offset, buffer.data(), static_cast<size_t>(done), true);
+    offset += static_cast<size_t>(done);
+  }
+  ::close(fd);
+  return status;
+}
+
+}  // namespace nibble

@@ -1,0 +1,138 @@
+#ifndef NIBBLE_CALIBRATION_BLOCK_WALK_H_
+#define NIBBLE_CALIBRATION_BLOCK_WALK_H_
+
+// Calibration data through a model, block by block: what each linear layer sees is gathered, the layer is
+// handed over to be quantized, and the data goes on through what came back. One forward pass in all.
+//
+// Two streams of activations pass each block side by side where the target correction is wanted
+// (docs/quantizers.md): that of the float model and that of the model whose earlier layers are quantized.
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nibble/calibration/activation_store.h"
+#include "nibble/calibration/dataset.h"
+#include "nibble/linalg/gemm.h"
+#include "nibble/models/block_steps.h"
+#include "nibble/models/load_weights.h"
+#include "nibble/models/model_source.h"
+
+namespace nibble {
+
+struct WalkOptions {
+  linalg::Arithmetic arithmetic = linalg::Arithmetic::kF32;
+  DType activations = DType::kBF16;  // of stored activations; kF32 with float32 arithmetic
+  bool float_stream = true;          // for the target correction
+  double alpha = 1.0;                // strength of the correction of a layer's own input
+  double alpha_residual = 1.0;       // of the residual stream beside it
+  bool token_weights = true;         // tokens weigh 1 / mean(stream^2) in o_proj and down_proj
+  std::filesystem::path spill = {};  // activations go to files in this folder; empty: to memory
+  size_t tokens_at_once = 2048;      // whole sequences, at least one
+};
+
+// What the linears that read one input have seen.
+struct InputStatistics {
+  MatrixView<const float> gram;     // [in, in], symmetric: mean of x xᵀ over the tokens
+  std::span<const float> mean_abs;  // [in]: mean |x|
+  size_t tokens = 0;
+};
+
+struct LinearTask {
+  std::string module;
+  MatrixView<const float> weight;  // [out, in]
+  MatrixView<const float> shift;   // D of the target W + D Hd⁻¹, [out, in]; empty without a float stream
+  // Where the values go that the rest of the walk shall use: the dequantized weight. Holds `weight`.
+  MatrixView<float> result;
+};
+
+// Called with all linears of one input, in the order of the forward pass.
+using QuantizeLinears = std::function<Status(const InputStatistics&, std::span<LinearTask>)>;
+
+// How far the quantized stream is from the float one after a block: |q - f|^2 / |f|^2; 0 with one stream.
+struct BlockReport {
+  double stream_error = 0.0;
+};
+
+// One thread at a time.
+class BlockWalk {
+ public:
+  // Borrows all of them. The data has been checked against the vocabulary.
+  BlockWalk(const ModelSource& source, const CalibrationData& data, const WalkOptions& options,
+            ThreadPool& pool);
+
+  // The embeddings of all tokens.
+  Status start();
+  // Walks block `layer`; blocks are walked in order.
+  Expected<BlockReport> walk(size_t layer, const QuantizeLinears& quantize);
+  // Rows of a residual stream as they are now: [count, hidden_size].
+  Status stream(bool quantized, size_t first_row, MatrixView<float> values) const;
+
+  // The state between two blocks.
+  Status save(const std::filesystem::path& folder) const;
+  Status load(const std::filesystem::path& folder);
+
+  size_t num_tokens() const { return num_tokens_; }
+
+ private:
+  // Consecutive whole sequences that are worked on together.
+  struct Group {
+    size_t first_row = 0, rows = 0;
+    size_t first_sequence = 0, sequences = 0;
+  };
+  // Linears that read one input, their rows one after the other.
+  struct Linears {
+    std::vector<std::string> modules;
+    std::vector<size_t> rows;
+    size_t in = 0, out = 0;
+    std::vector<float> original, quantized;  // [out, in]
+    std::vector<float> bias;                 // [out], or empty
+
+    MatrixView<const float> weight(bool use_quantized) const {
+      return {(use_quantized ? quantized : original).data(), out, in};
+    }
+  };
+  struct BranchNorms {
+    const Norm* in = nullptr;
+    const Norm* out = nullptr;
+  };
+  struct Gathered;  // statistics while they grow
+  struct Block;     // of the block that is walked
+
+  Expected<Linears> load_linears(const std::vector<std::string>& modules) const;
+  Status quantize(Linears& linears, Gathered& seen, const QuantizeLinears& quantize_linears);
+  void apply(const Linears& linears, bool use_quantized, MatrixView<const float> x, MatrixView<float> y);
+  // Runs fn(group) for all groups; what fn takes from the arena is given back after each.
+  Status for_groups(const std::function<Status(const Group&)>& fn);
+  void branch_input(const Norm* norm, MatrixView<const float> residual, MatrixView<float> x);
+  void finish_branch(const Norm* in, const Norm* out, MatrixView<float> branch, MatrixView<float> residual);
+  void attend(const Block& block, const Group& group, MatrixView<float> qkv, MatrixView<float> out);
+  Status first_linears(const Norm* norm, Linears& linears, const QuantizeLinears& quantize_linears);
+  void inner_values(const Block& block, const Linears& first, bool attention, bool use_quantized,
+                    const Group& group, MatrixView<const float> x, MatrixView<float> inner);
+  Status last_linear(Block& block, const BranchNorms& norms, const Linears& first, bool attention,
+                     Linears& last, const QuantizeLinears& quantize_linears);
+  Status branch(Block& block, const BranchNorms& norms, const std::vector<std::string>& first_modules,
+                const std::string& last_module, bool attention, const QuantizeLinears& quantize_linears);
+  Expected<BlockReport> report();
+  Expected<ActivationStore> make_store(size_t width) const;
+
+  const ModelSource& source_;
+  const CalibrationData& data_;
+  const WalkOptions options_;
+  ThreadPool& pool_;
+  Arena arena_;
+  ExecutionContext context_;
+  std::vector<Group> groups_;
+  size_t num_tokens_ = 0;
+  size_t longest_ = 0;
+  DecoderWeights frame_;
+  std::vector<std::unique_ptr<KvCache>> caches_;  // one per sequence of a group, one layer
+  ActivationStore quantized_, float_;             // the residual streams
+};
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CALIBRATION_BLOCK_WALK_H_
