@@ -46,9 +46,11 @@
 #define NIBBLE_BEGIN_AVX512 \
   NIBBLE_BEGIN_REGION       \
   NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni"))
-#define NIBBLE_BEGIN_AVX512_BF16 \
-  NIBBLE_BEGIN_REGION            \
-  NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx512bf16"))
+#define NIBBLE_BEGIN_AVX512_BF16                                                         \
+  NIBBLE_BEGIN_REGION                                                                    \
+  NIBBLE_PRAGMA(                                                                         \
+      GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni," \
+                 "avx512bf16"))
 #define NIBBLE_END_TARGET NIBBLE_PRAGMA(GCC pop_options) NIBBLE_PRAGMA(GCC diagnostic pop)
 #define NIBBLE_UNROLL NIBBLE_PRAGMA(GCC unroll 16)
 #endif

@@ -8,15 +8,14 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "nibble/base/sha256.h"
 #include "nibble/quantization/formats/bnb_4bit.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/test_checkpoint.h"
-#include "tests/support/sha256.h"
 
 namespace nibble {
 namespace {
 
-using test::sha256;
 using testing::HasSubstr;
 using Tensors = std::map<std::string, Tensor>;
 

@@ -8,12 +8,12 @@
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/mapped_file.h"
+#include "nibble/base/sha256.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/safetensors.h"
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/logits.h"
-#include "tests/support/sha256.h"
 
 namespace nibble::test {
 namespace {

@@ -5,13 +5,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "nibble/base/sha256.h"
 #include "nibble/checkpoint/checkpoint.h"
 #include "nibble/config/quantization_config.h"
 #include "nibble/quantization/formats/formats.h"
 #include "tests/golden/golden.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/logits.h"
-#include "tests/support/sha256.h"
 
 namespace nibble::test {
 namespace {

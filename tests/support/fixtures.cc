@@ -12,7 +12,7 @@
 #include "nibble/base/check.h"
 #include "nibble/base/json.h"
 #include "nibble/base/mapped_file.h"
-#include "tests/support/sha256.h"
+#include "nibble/base/sha256.h"
 
 namespace nibble::test {
 namespace {

@@ -65,6 +65,9 @@ Expected<AwqLayout> detect(const ModuleTensors& tensors, const TensorInfo& qweig
   AwqLayout found = said->layout;
   if (qweight.dtype == DType::kI16 || qweight.dtype == DType::kU16) {
     found = AwqLayout::kFast;
+  } else if (said->layout == AwqLayout::kGemv && qweight.shape[0] == scales.shape[0]) {
+    // Padded groups of a small gemv weight can look like outputs of gemm: [32, 4] beside [32, 32].
+    found = AwqLayout::kGemv;
   } else if (qweight.shape[1] == scales.shape[1] / kPerWord && scales.shape[1] % kPerWord == 0) {
     found = AwqLayout::kGemm;
   } else if (qweight.shape[0] == scales.shape[0]) {
@@ -361,6 +364,51 @@ void unpack_awq_fast(const uint16_t* qweight, size_t out_features, size_t in_fea
             for (size_t e = 0; e < 8; ++e) out[8 * s + e] = static_cast<uint8_t>(qweight[e] >> (4 * s) & 0xF);
           }
           qweight += 8;
+        }
+      }
+    }
+  }
+}
+
+void pack_awq_gemm(const uint8_t* codes, size_t out_features, size_t in_features, uint32_t* qweight) {
+  // Whole cache lines of codes are read; the 64 rows of words that grow side by side fit the first cache.
+  constexpr size_t kInputs = 64;
+  const size_t words = out_features / kPerWord;
+  for (size_t i = 0; i < in_features; i += kInputs) {
+    const size_t end = std::min(in_features, i + kInputs);
+    for (size_t c = 0; c < words; ++c) {
+      for (size_t r = i; r < end; r += 8) {
+        const size_t inputs = std::min<size_t>(8, end - r);
+        uint64_t eight[8] = {};
+        for (size_t n = 0; n < kPerWord; ++n) {
+          std::memcpy(&eight[n], codes + (c * kPerWord + kOrder[n]) * in_features + r, inputs);
+        }
+        transpose_8x8(eight);
+        for (size_t k = 0; k < inputs; ++k) {
+          qweight[(r + k) * words + c] = static_cast<uint32_t>(squeeze<4>(eight[k]));
+        }
+      }
+    }
+  }
+}
+
+void pack_awq_gemv(const uint8_t* codes, size_t out_features, size_t in_features, uint32_t* qweight) {
+  for (size_t w = 0; w < out_features * (in_features / kPerWord); ++w) {
+    uint64_t eight = 0;
+    std::memcpy(&eight, codes + w * kPerWord, sizeof(eight));
+    qweight[w] = static_cast<uint32_t>(squeeze<4>(eight));
+  }
+}
+
+void pack_awq_fast(const uint8_t* codes, size_t out_features, size_t in_features, uint16_t* qweight) {
+  for (size_t o = 0; o < out_features; o += 4) {
+    for (size_t i = 0; i < in_features; i += 64) {
+      for (size_t n = 0; n < 4; ++n) {
+        for (size_t half = 0; half < 64; half += 32) {
+          const uint8_t* in = codes + (o + n) * in_features + i + half;
+          for (size_t e = 0; e < 8; ++e) {
+            *qweight++ = static_cast<uint16_t>(in[e] | in[8 + e] << 4 | in[16 + e] << 8 | in[24 + e] << 12);
+          }
         }
       }
     }

@@ -23,6 +23,11 @@ void unpack_awq_gemm(const uint32_t* qweight, size_t out_features, size_t in_fea
 void unpack_awq_gemv(const uint32_t* qweight, size_t out_features, size_t in_features, uint8_t* codes);
 void unpack_awq_fast(const uint16_t* qweight, size_t out_features, size_t in_features, uint8_t* codes);
 
+// The way back; codes must be below 16, sizes as the shapes above say.
+void pack_awq_gemm(const uint8_t* codes, size_t out_features, size_t in_features, uint32_t* qweight);
+void pack_awq_gemv(const uint8_t* codes, size_t out_features, size_t in_features, uint32_t* qweight);
+void pack_awq_fast(const uint8_t* codes, size_t out_features, size_t in_features, uint16_t* qweight);
+
 Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig& config,
                                    const std::optional<LinearShape>& shape);
 Expected<ModuleSummary> summarize_awq(const ModuleTensors& tensors, const AwqConfig& config);

@@ -7,14 +7,13 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "nibble/base/sha256.h"
 #include "nibble/quantization/formats/awq_marlin.h"
 #include "nibble/quantization/test_checkpoint.h"
-#include "tests/support/sha256.h"
 
 namespace nibble {
 namespace {
 
-using test::sha256;
 using testing::HasSubstr;
 
 template <class T>

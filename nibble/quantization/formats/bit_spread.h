@@ -23,6 +23,23 @@ static_assert(spread<3>(0xFAC688) == 0x0706050403020100);
 static_assert(spread<8>(0x8877665544332211) == 0x8877665544332211);
 static_assert(spread<1>(0b10000001) == 0x0100000000000001);
 
+// The way back, from the lowest kWidth bits of each byte:
+//   squeeze<4>(0x0706050403020100) == 0x76543210
+template <int kWidth>
+constexpr uint64_t squeeze(uint64_t bytes) {
+  constexpr auto low_bits = [](int n) { return n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; };
+  uint64_t x = bytes & (low_bits(kWidth) * 0x0101010101010101u);
+  x = (x | x >> (8 - kWidth)) & (low_bits(2 * kWidth) * 0x0001000100010001u);
+  x = (x | x >> (16 - 2 * kWidth)) & (low_bits(4 * kWidth) * 0x0000000100000001u);
+  x = (x | x >> (32 - 4 * kWidth)) & low_bits(8 * kWidth);
+  return x;
+}
+
+static_assert(squeeze<4>(0xF7F6F5F4F3F2F1F0) == 0x76543210);
+static_assert(squeeze<3>(0x0706050403020100) == 0xFAC688);
+static_assert(squeeze<8>(0x8877665544332211) == 0x8877665544332211);
+static_assert(squeeze<1>(0x0100000000000001) == 0b10000001);
+
 // rows[r] byte c <-> rows[c] byte r: quarters, then pairs, then single bytes change sides.
 inline void transpose_8x8(uint64_t rows[8]) {
   const auto exchange = [&](int distance, uint64_t low) {

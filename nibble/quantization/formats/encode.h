@@ -28,8 +28,9 @@ std::string_view affine_layout_name(AffineLayout layout);
 Expected<std::map<std::string, Tensor>> encode_affine(const QuantizedWeight& weight, AffineLayout layout);
 
 // Type and shape of these tensors, from sizes alone (group_size 0: all inputs). desc_act changes nothing.
-Expected<std::map<std::string, TensorInfo>> encoded_tensors(AffineLayout layout, int bits, size_t out_features,
-                                                            size_t in_features, size_t group_size);
+Expected<std::map<std::string, TensorInfo>> encoded_tensors(AffineLayout layout, int bits,
+                                                            size_t out_features, size_t in_features,
+                                                            size_t group_size);
 
 }  // namespace nibble
 

@@ -6,10 +6,10 @@
 #include <gtest/gtest.h>
 
 #include "nibble/base/mapped_file.h"
+#include "nibble/base/sha256.h"
 #include "nibble/checkpoint/safetensors.h"
 #include "nibble/quantization/formats/formats.h"
 #include "tests/support/fixtures.h"
-#include "tests/support/sha256.h"
 
 namespace nibble {
 namespace {
@@ -67,7 +67,7 @@ TEST_P(Goldens, DequantizedWeightEqualsTheOriginals) {
   ASSERT_TRUE(whole) << to_string(whole.error());
 
   EXPECT_EQ(torch_dtype_name(whole->dtype), metadata.at("dequantized_dtype"));
-  EXPECT_EQ(test::sha256(whole->bytes), metadata.at("dequantized_sha256"));
+  EXPECT_EQ(sha256(whole->bytes), metadata.at("dequantized_sha256"));
   const auto expected = golden->tensor("dequantized");
   ASSERT_TRUE(expected);
   std::vector<float> rows(size_t{64} * 512);

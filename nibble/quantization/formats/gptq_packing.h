@@ -34,6 +34,12 @@ void unpack_gptq_columns(const GptqPacking& packing, const uint32_t* words, size
 // One row of qzeros: `count` codes from gptq_words(count) words.
 void unpack_gptq_row(const GptqPacking& packing, const uint32_t* words, size_t count, uint8_t* codes);
 
+// The way back, into gptq_words(in_features) rows of words or gptq_words(count) words; codes must be
+// below 2^bits. What a short last run leaves over becomes zero.
+void pack_gptq_columns(const GptqPacking& packing, const uint8_t* codes, size_t out_features,
+                       size_t in_features, uint32_t* words);
+void pack_gptq_row(const GptqPacking& packing, const uint8_t* codes, size_t count, uint32_t* words);
+
 }  // namespace nibble
 
 #endif  // NIBBLE_QUANTIZATION_FORMATS_GPTQ_PACKING_H_

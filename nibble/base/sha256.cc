@@ -1,13 +1,12 @@
-#include "tests/support/sha256.h"
+#include "nibble/base/sha256.h"
 
-#include <array>
+#include <algorithm>
 #include <bit>
-#include <cstdint>
 #include <cstring>
 
 #include <fmt/format.h>
 
-namespace nibble::test {
+namespace nibble {
 namespace {
 
 constexpr std::array<uint32_t, 64> kRoundConstants = {
@@ -19,8 +18,6 @@ constexpr std::array<uint32_t, 64> kRoundConstants = {
     0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
-
-constexpr size_t kBlockBytes = 64;
 
 void mix_block(const std::byte* block, std::array<uint32_t, 8>& state) {
   std::array<uint32_t, 64> w;
@@ -55,25 +52,41 @@ void mix_block(const std::byte* block, std::array<uint32_t, 8>& state) {
 
 }  // namespace
 
-std::string sha256(std::span<const std::byte> bytes) {
-  std::array<uint32_t, 8> state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  const size_t whole = bytes.size() / kBlockBytes * kBlockBytes;
-  for (size_t i = 0; i < whole; i += kBlockBytes) mix_block(bytes.data() + i, state);
+void Sha256::update(std::span<const std::byte> bytes) {
+  size_t pending = size_ % block_.size();
+  size_ += bytes.size();
+  if (pending > 0) {
+    const size_t taken = std::min(bytes.size(), block_.size() - pending);
+    std::copy_n(bytes.begin(), taken, block_.begin() + static_cast<ptrdiff_t>(pending));
+    bytes = bytes.subspan(taken);
+    pending += taken;
+    if (pending < block_.size()) return;
+    mix_block(block_.data(), state_);
+  }
+  for (; bytes.size() >= block_.size(); bytes = bytes.subspan(block_.size())) mix_block(bytes.data(), state_);
+  std::copy(bytes.begin(), bytes.end(), block_.begin());
+}
 
-  // The rest, a one bit, zeros, and the length in bits: one block, or two.
-  std::array<std::byte, 2 * kBlockBytes> last{};
-  const size_t rest = bytes.size() - whole;
-  if (rest > 0) std::memcpy(last.data(), bytes.data() + whole, rest);
-  last[rest] = std::byte{0x80};
-  const size_t last_bytes = rest + 9 <= kBlockBytes ? kBlockBytes : 2 * kBlockBytes;
-  const uint64_t bits = uint64_t{bytes.size()} * 8;
-  for (size_t b = 0; b < 8; ++b) last[last_bytes - 1 - b] = static_cast<std::byte>(bits >> (8 * b));
-  for (size_t i = 0; i < last_bytes; i += kBlockBytes) mix_block(last.data() + i, state);
+std::string Sha256::finish() {
+  // A one bit, zeros up to 8 bytes before the end of a block, and the length in bits.
+  const uint64_t bits = size_ * 8;
+  std::array<std::byte, 72> padding{};
+  padding[0] = std::byte{0x80};
+  const size_t used = (size_ + 1 + 8) % block_.size();
+  const size_t zeros = used == 0 ? 0 : block_.size() - used;
+  for (size_t b = 0; b < 8; ++b) padding[zeros + 8 - b] = static_cast<std::byte>(bits >> (8 * b));
+  update(std::span(padding).first(1 + zeros + 8));
 
   std::string hex;
-  for (const uint32_t word : state) hex += fmt::format("{:08x}", word);
+  for (const uint32_t word : state_) hex += fmt::format("{:08x}", word);
+  *this = Sha256();
   return hex;
 }
 
-}  // namespace nibble::test
+std::string sha256(std::span<const std::byte> bytes) {
+  Sha256 digest;
+  digest.update(bytes);
+  return digest.finish();
+}
+
+}  // namespace nibble
