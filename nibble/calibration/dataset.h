@@ -18,7 +18,8 @@ namespace nibble {
 
 // One FILE of --dataset, with its share.
 struct DataSource {
-  std::filesystem::path path;       // .txt (or anything else: plain text), .jsonl, .safetensors; empty: the built-in text
+  std::filesystem::path
+      path;  // .txt (or anything else: plain text), .jsonl, .safetensors; empty: the built-in text
   std::optional<size_t> num_samples;  // FILE:num=64; otherwise the sources share what is left equally
 };
 
@@ -33,16 +34,18 @@ struct DatasetOptions {
 
 struct CalibrationData {
   std::vector<std::vector<int32_t>> sequences;  // each 2 .. sequence_length tokens
-  std::string sha256;                 // of all tokens and lengths: what a run was calibrated with
-  std::vector<std::string> warnings;  // few tokens, scripts that are missing, samples that were dropped
+  std::string sha256;                           // of all tokens and lengths: what a run was calibrated with
+  std::vector<std::string> warnings;  // fewer sequences or tokens than wanted, samples that were dropped
   size_t num_tokens() const;
 };
 
 // Plain text is tokenized as a whole and cut at random places (by `seed`) into sequences of
-// sequence_length, as IST's loaders do. JSONL lines hold {"text": ...} or {"messages": [...]} (through
-// the chat template); each line is a sample: those of at most 10 tokens are dropped, long ones are cut,
-// short ones are packed together up to sequence_length. Token files hold input_ids [samples, length]
-// (I32 or I64; an attention_mask there removes padding) and are taken as they are, in their order.
+// sequence_length, as IST's loaders do. JSONL lines hold {"text": ...} or {"messages": [...], "tools":
+// [...]} (through `chat_template`, or the tokenizer's own where that is null); each line is a sample, taken
+// in a random order (by `seed`): those of at most 10 tokens are dropped, long ones are cut, short ones are
+// packed together up to sequence_length. Token files hold input_ids [samples, length] (I32 or I64; an
+// attention_mask there removes padding) and are taken as they are, in their order, but for rows that are too
+// long. num_samples counts sequences, packed ones too.
 // vocab_size: tokens outside are kInvalidArgument with the hint that the data belongs to another
 // tokenizer. tokenizer may be null where every source holds tokens. An empty result is an error.
 Expected<CalibrationData> load_calibration_data(const std::vector<DataSource>& sources,
