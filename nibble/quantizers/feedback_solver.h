@@ -9,6 +9,7 @@
 #include "nibble/base/error.h"
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
+#include "nibble/kernels/cpu_target.h"
 #include "nibble/quantizers/factored_hessian.h"
 #include "nibble/quantizers/gptq_settings.h"
 
@@ -26,10 +27,13 @@ SolverSteps solver_steps(Effort effort);  // not kCompat
 // weight: [out_features, in_features] in the natural order of inputs. shift: D of the target
 // W' = W + D Hd⁻¹, [out_features, in_features], natural order, or empty (data() == nullptr). The shift
 // is halved until its size is at most a quarter of the weight's, in the metric of Hd.
-// The same bytes for any number of threads.
+// The same bytes for any number of threads. The hessian's order must keep groups together, or, with
+// desc_act, be the one that the groups are runs of. The reported loss is that of scale * (code - zero)
+// before its rounding to float16. kInvalidArgument where shapes differ or the weight is not finite.
 Expected<SolvedWeight> solve_with_feedback(MatrixView<const float> weight, MatrixView<const float> shift,
                                            const FactoredHessian& hessian, const GptqSettings& settings,
-                                           const SolverSteps& steps, ThreadPool& pool);
+                                           const SolverSteps& steps, ThreadPool& pool,
+                                           CpuTarget target = cpu_target());
 
 }  // namespace nibble
 

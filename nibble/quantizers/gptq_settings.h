@@ -17,17 +17,17 @@ namespace nibble {
 enum class Effort { kCompat, kFast, kDefault, kBest };
 
 struct GptqSettings {
-  int bits = 4;            // 2 to 8
+  int bits = 4;             // 2 to 8
   size_t group_size = 128;  // inputs per group; 0: all of them. The last group may be short.
   bool sym = true;
-  bool desc_act = false;         // columns by falling activation; groups then are not contiguous
-  bool static_groups = false;    // kCompat: grids from the weights before any update
-  bool act_group_aware = true;   // kCompat without desc_act: GPTQModel's order ("GAR")
+  bool desc_act = false;        // columns by falling activation; groups then are not contiguous
+  bool static_groups = false;   // kCompat: grids from the weights before any update
+  bool act_group_aware = true;  // kCompat without desc_act: GPTQModel's order ("GAR")
   double damp_percent = 0.05;
   double damp_auto_increment = 0.01;
-  double mse = 0.0;              // kCompat: exponent of the clip search, 0: none
-  bool signed_scales = false;    // sym: a group may have a negative scale
-  bool zero_may_be_0 = true;     // false: the layout cannot store zero point 0 (asymmetric gptq v1)
+  double mse = 0.0;            // kCompat: exponent of the clip search, 0: none
+  bool signed_scales = false;  // sym: a group may have a negative scale
+  bool zero_may_be_0 = true;   // false: the layout cannot store zero point 0 (asymmetric gptq v1)
 };
 
 struct SolvedWeight {
@@ -37,7 +37,7 @@ struct SolvedWeight {
   QuantizedWeight weight;
   // tr(E H Eᵀ) / tr(W H Wᵀ), E = W - dequantized, with the undamped H; 0 where W H is 0.
   double loss = 0.0;
-  double damp = 0.0;             // that was used in the end
+  double damp = 0.0;                // that was used in the end
   bool rounded_to_nearest = false;  // the Hessian could not be factored: no feedback was used
 };
 

@@ -10,8 +10,9 @@ namespace nibble {
 
 struct GridOptions {
   int bits = 4;
-  bool sym = true;   // zero = 2^(bits - 1) for every group
-  double mse = 0.0;  // exponent of the clip search (GPTQModel's `mse`, 2.4 is usual); 0: none
+  bool sym = true;            // zero = 2^(bits - 1) for every group
+  double mse = 0.0;           // exponent of the clip search (GPTQModel's `mse`, 2.4 is usual); 0: none
+  bool zero_may_be_0 = true;  // false: a grid that would begin at its zero point begins one step below it
 };
 
 struct Grid {
@@ -23,7 +24,7 @@ struct Grid {
 // the range contains zero, a group without negative values keeps lo = 0 when sym.
 Grid find_grid(std::span<const float> weights, const GridOptions& options);
 
-// clamp(rne(w / scale) + zero, 0, max_code), with a true division as the original does.
+// clamp(rne(w / scale) + zero, 0, max_code), with a true division as the original does; 0 for NaN.
 float nearest_code(float w, const Grid& grid, float max_code);
 
 }  // namespace nibble
