@@ -26,6 +26,7 @@ struct Command {
 extern const Command kRunCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
+extern const Command kQuantizeCommand;
 extern const Command kDequantizeCommand;
 extern const Command kConvertCommand;
 extern const Command kTokenizeCommand;

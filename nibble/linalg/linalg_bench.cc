@@ -15,7 +15,7 @@
 namespace nibble::linalg {
 namespace {
 
-constexpr size_t kThreads = 2;
+constexpr size_t kThreads = 1;
 
 template <class T>
 std::vector<T> values(size_t count) {
