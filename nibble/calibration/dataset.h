@@ -18,8 +18,8 @@ namespace nibble {
 
 // One FILE of --dataset, with its share.
 struct DataSource {
-  std::filesystem::path
-      path;  // .txt (or anything else: plain text), .jsonl, .safetensors; empty: the built-in text
+  // .jsonl, .safetensors; anything else is plain text; empty: the built-in text
+  std::filesystem::path path;
   std::optional<size_t> num_samples;  // FILE:num=64; otherwise the sources share what is left equally
 };
 

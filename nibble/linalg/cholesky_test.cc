@@ -113,8 +113,8 @@ TEST(Cholesky, TellsTheFirstPivotThatIsNotPositive) {
 
 TEST(Cholesky, UpperTriangleTimesItsInverseIsOne) {
   ThreadPool pool(2);
-  for (const size_t n : {1, 2, 63, 64, 65, 128, 130, 333, 700}) {
-    Square r = upper_triangle(size_t(n));
+  for (const size_t n : {1u, 2u, 63u, 64u, 65u, 128u, 130u, 333u, 700u}) {
+    Square r = upper_triangle(n);
     Square inverse = r;
     invert_upper(inverse.view(), pool);
     for (size_t i = 0; i < r.n; ++i) {

@@ -1,30 +1,18 @@
 #include "nibble/quantizers/factored_hessian.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "nibble/linalg/cholesky.h"
+#include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/min_pivot_factor.h"
 
 namespace nibble {
 namespace {
 
 using Range = std::pair<size_t, size_t>;
-
-bool all_finite(MatrixView<const float> matrix, ThreadPool& pool) {
-  std::atomic<bool> finite = true;
-  pool.parallel_for(matrix.rows(), 16, [&](size_t begin, size_t end, size_t) {
-    for (size_t r = begin; r < end; ++r) {
-      float zero = 0.f;  // NaN once anything is not finite
-      for (const float v : matrix.row_span(r)) zero += v * 0.f;
-      if (zero != 0.f) finite = false;
-    }
-  });
-  return finite;
-}
 
 // The diagonal with dead inputs mended, and its mean; nothing where it has none.
 std::optional<double> read_diagonal(MatrixView<const float> gram, std::vector<double>& diagonal,

@@ -1,11 +1,11 @@
 #include "nibble/quantizers/feedback_solver.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <vector>
 
 #include "nibble/base/check.h"
+#include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/lane_kernels.h"
 #include "nibble/quantizers/row_block.h"
 #include "nibble/quantizers/solver_layout.h"
@@ -44,18 +44,6 @@ size_t choose_lanes(size_t rows, size_t threads) {
     }
   }
   return best;
-}
-
-bool all_finite(MatrixView<const float> matrix, ThreadPool& pool) {
-  std::atomic<bool> finite = true;
-  pool.parallel_for(matrix.rows(), 16, [&](size_t begin, size_t end, size_t) {
-    for (size_t r = begin; r < end; ++r) {
-      float zero = 0.f;  // NaN once anything is not finite
-      for (const float v : matrix.row_span(r)) zero += v * 0.f;
-      if (zero != 0.f) finite = false;
-    }
-  });
-  return finite;
 }
 
 class LinearSolver {
