@@ -18,6 +18,7 @@ struct Options {
   ModelOption model;
   OutputFolderOptions out;
   std::string method = "gptq";
+  std::string effort = "default";
   std::string format;
   std::string compute = "auto";
   std::string dataset;
@@ -36,7 +37,7 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
   config.desc_act = options.desc_act;
   config.static_groups = options.static_groups;
   config.act_group_aware = !options.no_gar && !options.desc_act && config.group_size > 0;
-  config.damp_percent = options.damp_percent.value_or(0.05);
+  config.damp_percent = options.damp_percent.value_or(options.effort == "compat" ? 0.05 : 0.01);
   // The v1 layout cannot hold a zero point of 0, which asymmetric groups may have.
   config.checkpoint_format = !options.format.empty() ? options.format : config.sym ? "gptq" : "gptq_v2";
   config.quantizer = {"nibble:" NIBBLE_VERSION};
@@ -88,6 +89,10 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
     NIBBLE_TRY(out.config, gptq_config(options));
   }
   out.round_to_nearest = options.method == "rtn" || options.method == "awq-rtn";
+  out.effort = options.effort == "compat" ? Effort::kCompat
+               : options.effort == "fast" ? Effort::kFast
+               : options.effort == "best" ? Effort::kBest
+                                          : Effort::kDefault;
   out.mse = options.mse.value_or(0.0);
   if (!options.dataset.empty()) {
     NIBBLE_TRY(out.dataset, parse_dataset(options.dataset));
@@ -146,13 +151,17 @@ Action define(CLI::App& app) {
   add_output_folder_options(app, options->out);
   add_choice(app, "--method", options->method, "How to quantize",
              {"gptq", "rtn", "awq-rtn", "nf4", "fp4", "int8"});
+  add_choice(app, "--effort", options->effort,
+             "gptq: compat is the original algorithm; fast, default and best are closer to the float model",
+             {"compat", "fast", "default", "best"});
   add_integer(app, "--bits", options->bits, "Bits per weight (gptq, rtn)", 2, 8);
   add_integer(app, "--group-size", options->group_size, "Inputs that share a scale; -1 for all", -1, 1 << 20);
   app.add_flag("--sym,!--no-sym", options->sym, "Symmetric grids (default) or grids with zero points");
   app.add_flag("--desc-act", options->desc_act, "Columns by falling activation");
   app.add_flag("--static-groups", options->static_groups, "Grids from the weights before any update");
   app.add_flag("--no-act-group-aware", options->no_gar, "Columns in their natural order");
-  add_number(app, "--damp-percent", options->damp_percent, "Damping of the Hessian (default 0.05)");
+  add_number(app, "--damp-percent", options->damp_percent,
+             "Damping of the Hessian (default 0.01; compat 0.05)");
   add_number(app, "--mse", options->mse, "Exponent of the clip search, 2.4 is usual; 0 for none (default)");
   add_choice(app, "--format", options->format, "Layout on disk",
              {"gptq", "gptq_v2", "gptq_p", "gemm", "gemv", "gemv_fast"});

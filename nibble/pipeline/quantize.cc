@@ -16,6 +16,8 @@
 #include "nibble/quantization/bitsandbytes.h"
 #include "nibble/quantization/formats/encode.h"
 #include "nibble/quantization/formats/gptq.h"
+#include "nibble/quantizers/factored_hessian.h"
+#include "nibble/quantizers/feedback_solver.h"
 #include "nibble/quantizers/gptq_compat.h"
 #include "nibble/tokenizer/chat_template.h"
 #include "nibble/tokenizer/tokenizer.h"
@@ -85,16 +87,32 @@ Status add_tensors(Run& run, const std::string& module, const QuantizedWeight& w
   return {};
 }
 
+// The better solver; a Hessian that cannot be factored leaves plain rounding.
+Expected<SolvedWeight> solve(const Run& run, const ModuleJob& job, MatrixView<const float> weight,
+                             MatrixView<const float> shift, const InputStatistics& seen) {
+  const ColumnOrder order = job.settings.desc_act ? ColumnOrder::kActivation : ColumnOrder::kMinPivot;
+  const auto hessian =
+      factor_hessian(seen.gram, job.settings.group_size, order, job.settings.damp_percent, run.pool);
+  if (!hessian) {
+    NIBBLE_TRY(SolvedWeight rounded, round_to_nearest(weight, job.settings, run.pool));
+    rounded.rounded_to_nearest = true;
+    return rounded;
+  }
+  return solve_with_feedback(weight, shift, *hessian, job.settings, solver_steps(run.options.effort),
+                             run.pool);
+}
+
 // One module, by its statistics or without any.
 Status quantize_module(Run& run, const std::string& module, MatrixView<const float> weight,
-                       const InputStatistics* seen, MatrixView<float> result) {
+                       const InputStatistics* seen, MatrixView<const float> shift, MatrixView<float> result) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
   NIBBLE_TRY(const std::optional<ModuleJob> job, job_of(run, module));
   if (!job) return {};
   const Clock::time_point start = Clock::now();
-  Expected<SolvedWeight> solved = seen == nullptr
-                                      ? round_to_nearest(weight, job->settings, run.pool)
-                                      : quantize_gptq_compat(weight, seen->gram, job->settings, run.pool);
+  Expected<SolvedWeight> solved = seen == nullptr ? round_to_nearest(weight, job->settings, run.pool)
+                                  : run.options.effort == Effort::kCompat
+                                      ? quantize_gptq_compat(weight, seen->gram, job->settings, run.pool)
+                                      : solve(run, *job, weight, shift, *seen);
   if (!solved) return Failure(std::move(solved).error().at(module));
   NIBBLE_RETURN_IF_ERROR(add_tensors(run, module, solved->weight, job->layout));
   if (result.data() != nullptr) dequantize_rows(solved->weight, 0, weight.rows(), result.data());
@@ -112,7 +130,7 @@ Status round_all(Run& run) {
     if (!modules.contains(slot.name)) continue;
     NIBBLE_TRY(const std::vector<float> weight, run.source.weight(slot.name));
     NIBBLE_RETURN_IF_ERROR(
-        quantize_module(run, slot.name, {weight.data(), slot.shape[0], slot.shape[1]}, nullptr, {}));
+        quantize_module(run, slot.name, {weight.data(), slot.shape[0], slot.shape[1]}, nullptr, {}, {}));
     if (progress) progress->advance();
   }
   return {};
@@ -135,7 +153,7 @@ Status calibrate_all(Run& run) {
   run.result.warnings = data.warnings;
   run.result.calibration_tokens = data.num_tokens();
   WalkOptions walk_options;
-  walk_options.float_stream = false;
+  walk_options.float_stream = run.options.effort == Effort::kDefault || run.options.effort == Effort::kBest;
   walk_options.arithmetic =
       run.options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
   walk_options.activations = run.options.compute == ComputeMode::kF32 ? DType::kF32 : DType::kBF16;
@@ -147,7 +165,8 @@ Status calibrate_all(Run& run) {
   for (size_t layer = 0; layer < layers; ++layer) {
     const auto quantize = [&](const InputStatistics& seen, std::span<LinearTask> tasks) -> Status {
       for (LinearTask& task : tasks) {
-        NIBBLE_RETURN_IF_ERROR(quantize_module(run, task.module, task.weight, &seen, task.result));
+        NIBBLE_RETURN_IF_ERROR(
+            quantize_module(run, task.module, task.weight, &seen, task.shift, task.result));
       }
       return {};
     };

@@ -20,6 +20,7 @@ namespace nibble {
 struct QuantizeOptions {
   // What config.json of the result will say: bits, group_size, sym, desc_act, damp_percent, dynamic...
   QuantizationConfig config = GPTQConfig{};
+  Effort effort = Effort::kDefault;
   bool round_to_nearest = false;  // no calibration, whatever the method
   double mse = 0.0;               // exponent of the clip search of plain rounding and of compat
   std::vector<DataSource> dataset = {};
