@@ -72,6 +72,22 @@ Expected<ActivationStore> BlockWalk::make_store(size_t width) const {
   return ActivationStore::in_file(shape, options_.spill);
 }
 
+WeightLoader BlockWalk::make_loader() const {
+  return WeightLoader(source_.checkpoint, source_.slots, source_.quantized, source_.quantization,
+                      {.linear = {.compute = ComputeMode::kF32},
+                       .dtype = std::nullopt,
+                       .norm_adds_one = source_.spec.names.norm_adds_one},
+                      pool_);
+}
+
+std::vector<SequenceChunk> BlockWalk::chunks_of(const Group& group) const {
+  std::vector<SequenceChunk> chunks;
+  for (size_t i = 0; i < group.sequences; ++i) {
+    chunks.push_back({data_.sequences[group.first_sequence + i], caches_[i].get(), 0, 0});
+  }
+  return chunks;
+}
+
 Status BlockWalk::for_groups(const std::function<Status(const Group&)>& fn) {
   for (const Group& group : groups_) {
     NIBBLE_RETURN_IF_ERROR(check_cancelled());
@@ -82,11 +98,7 @@ Status BlockWalk::for_groups(const std::function<Status(const Group&)>& fn) {
 }
 
 Status BlockWalk::start() {
-  WeightLoader loader(source_.checkpoint, source_.slots, source_.quantized, source_.quantization,
-                      {.linear = {.compute = ComputeMode::kF32},
-                       .dtype = std::nullopt,
-                       .norm_adds_one = source_.spec.names.norm_adds_one},
-                      pool_);
+  WeightLoader loader = make_loader();
   NIBBLE_TRY(frame_, load_frame(source_.spec, source_.config, source_.prefix_missing, loader));
   size_t most = 0;
   for (const Group& group : groups_) most = std::max(most, group.sequences);
@@ -100,10 +112,7 @@ Status BlockWalk::start() {
     NIBBLE_TRY(float_, make_store(config.hidden_size));
   }
   return for_groups([&](const Group& group) -> Status {
-    std::vector<SequenceChunk> chunks;
-    for (size_t i = 0; i < group.sequences; ++i) {
-      chunks.push_back({data_.sequences[group.first_sequence + i], caches_[i].get(), 0, 0});
-    }
+    const std::vector<SequenceChunk> chunks = chunks_of(group);
     const TokenBatch batch = make_token_batch(chunks, frame_.rope, frame_.rope_sliding, context_);
     const MatrixView<float> hidden = arena_.take_matrix(group.rows, config.hidden_size);
     embed_tokens(source_.spec, frame_, batch, hidden, context_);
@@ -210,13 +219,11 @@ void BlockWalk::finish_branch(const Norm* in, const Norm* out, MatrixView<float>
 
 void BlockWalk::attend(const Block& block, const Group& group, MatrixView<float> qkv, MatrixView<float> out) {
   const Arena::Scope scope(arena_);
-  std::vector<SequenceChunk> chunks;
-  for (size_t i = 0; i < group.sequences; ++i) {
-    const std::vector<int32_t>& tokens = data_.sequences[group.first_sequence + i];
-    caches_[i]->truncate(0);
+  const std::vector<SequenceChunk> chunks = chunks_of(group);
+  for (const SequenceChunk& chunk : chunks) {
+    chunk.cache->truncate(0);
     // max_tokens is the longest sequence: there is room.
-    NIBBLE_CHECK(caches_[i]->reserve(tokens.size()).has_value());
-    chunks.push_back({tokens, caches_[i].get(), 0, 0});
+    NIBBLE_CHECK(chunk.cache->reserve(chunk.tokens.size()).has_value());
   }
   const TokenBatch batch = make_token_batch(chunks, frame_.rope, frame_.rope_sliding, context_);
   attend_tokens({source_.spec, source_.config, block.parts, 0, false}, batch, qkv, out, context_);
@@ -384,11 +391,7 @@ Expected<BlockReport> BlockWalk::walk(size_t layer, const QuantizeLinears& quant
                 source_.spec.names.parallel ? "its branches are parallel" : "it has experts")
         .with_fix("Methods without calibration data work: nf4, fp4, int8, rtn.");
   }
-  WeightLoader loader(source_.checkpoint, source_.slots, source_.quantized, source_.quantization,
-                      {.linear = {.compute = ComputeMode::kF32},
-                       .dtype = std::nullopt,
-                       .norm_adds_one = source_.spec.names.norm_adds_one},
-                      pool_);
+  WeightLoader loader = make_loader();
   NIBBLE_RETURN_IF_ERROR(
       load_block_norms(source_.spec, source_.config, layer, block.modules, loader, block.parts));
   const BlockModules& names = block.modules;

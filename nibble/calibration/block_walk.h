@@ -74,8 +74,6 @@ class BlockWalk {
   Status save(const std::filesystem::path& folder) const;
   Status load(const std::filesystem::path& folder);
 
-  size_t num_tokens() const { return num_tokens_; }
-
  private:
   // Consecutive whole sequences that are worked on together.
   struct Group {
@@ -101,6 +99,8 @@ class BlockWalk {
   struct Gathered;  // statistics while they grow
   struct Block;     // of the block that is walked
 
+  WeightLoader make_loader() const;
+  std::vector<SequenceChunk> chunks_of(const Group& group) const;
   Expected<Linears> load_linears(const std::vector<std::string>& modules) const;
   Status quantize(Linears& linears, Gathered& seen, const QuantizeLinears& quantize_linears);
   void apply(const Linears& linears, bool use_quantized, MatrixView<const float> x, MatrixView<float> y);

@@ -4,10 +4,13 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <set>
+#include <tuple>
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/cancel.h"
 #include "nibble/base/json.h"
+#include "nibble/base/log.h"
 #include "nibble/base/progress.h"
 #include "nibble/calibration/block_walk.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
@@ -87,38 +90,48 @@ Status add_tensors(Run& run, const std::string& module, const QuantizedWeight& w
   return {};
 }
 
+// The factors of one input's Hessian, by what they depend on: q, k and v share theirs.
+struct SharedInput {
+  using Key = std::tuple<size_t, bool, double>;  // group size, desc_act, damping
+
+  const InputStatistics& seen;
+  std::map<Key, std::optional<FactoredHessian>> factors = {};
+};
+
 // The better solver; a Hessian that cannot be factored leaves plain rounding.
-Expected<SolvedWeight> solve(const Run& run, const ModuleJob& job, MatrixView<const float> weight,
-                             MatrixView<const float> shift, const InputStatistics& seen) {
-  const ColumnOrder order = job.settings.desc_act ? ColumnOrder::kActivation : ColumnOrder::kMinPivot;
-  const auto hessian =
-      factor_hessian(seen.gram, job.settings.group_size, order, job.settings.damp_percent, run.pool);
-  if (!hessian) {
-    NIBBLE_TRY(SolvedWeight rounded, round_to_nearest(weight, job.settings, run.pool));
-    rounded.rounded_to_nearest = true;
-    return rounded;
+Expected<SolvedWeight> solve(const Run& run, const GptqSettings& settings, MatrixView<const float> weight,
+                             MatrixView<const float> shift, SharedInput& input) {
+  const SharedInput::Key key = {settings.group_size, settings.desc_act, settings.damp_percent};
+  auto found = input.factors.find(key);
+  if (found == input.factors.end()) {
+    const ColumnOrder order = settings.desc_act ? ColumnOrder::kActivation : ColumnOrder::kMinPivot;
+    auto factored =
+        factor_hessian(input.seen.gram, settings.group_size, order, settings.damp_percent, run.pool);
+    found = input.factors.emplace(key, std::move(factored)).first;
   }
-  return solve_with_feedback(weight, shift, *hessian, job.settings, solver_steps(run.options.effort),
+  if (!found->second) return round_to_nearest(weight, settings, run.pool);
+  return solve_with_feedback(weight, shift, *found->second, settings, solver_steps(run.options.effort),
                              run.pool);
 }
 
 // One module, by its statistics or without any.
 Status quantize_module(Run& run, const std::string& module, MatrixView<const float> weight,
-                       const InputStatistics* seen, MatrixView<const float> shift, MatrixView<float> result) {
+                       SharedInput* input, MatrixView<const float> shift, MatrixView<float> result) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
   NIBBLE_TRY(const std::optional<ModuleJob> job, job_of(run, module));
   if (!job) return {};
   const Clock::time_point start = Clock::now();
-  Expected<SolvedWeight> solved = seen == nullptr ? round_to_nearest(weight, job->settings, run.pool)
-                                  : run.options.effort == Effort::kCompat
-                                      ? quantize_gptq_compat(weight, seen->gram, job->settings, run.pool)
-                                      : solve(run, *job, weight, shift, *seen);
+  Expected<SolvedWeight> solved =
+      input == nullptr ? round_to_nearest(weight, job->settings, run.pool)
+      : run.options.effort == Effort::kCompat
+          ? quantize_gptq_compat(weight, input->seen.gram, job->settings, run.pool)
+          : solve(run, job->settings, weight, shift, *input);
   if (!solved) return Failure(std::move(solved).error().at(module));
   NIBBLE_RETURN_IF_ERROR(add_tensors(run, module, solved->weight, job->layout));
   if (result.data() != nullptr) dequantize_rows(solved->weight, 0, weight.rows(), result.data());
   run.result.modules.push_back({module, weight.rows(), weight.cols(), job->settings.bits, solved->loss,
-                                solved->damp, seen == nullptr ? 0 : seen->tokens, seconds_since(start),
-                                seen == nullptr || solved->rounded_to_nearest});
+                                solved->damp, input == nullptr ? 0 : input->seen.tokens, seconds_since(start),
+                                solved->rounded_to_nearest});
   return {};
 }
 
@@ -164,14 +177,16 @@ Status calibrate_all(Run& run) {
   if (run.options.show_progress) progress.emplace("quantizing", layers, "blocks");
   for (size_t layer = 0; layer < layers; ++layer) {
     const auto quantize = [&](const InputStatistics& seen, std::span<LinearTask> tasks) -> Status {
+      SharedInput input{seen};
       for (LinearTask& task : tasks) {
         NIBBLE_RETURN_IF_ERROR(
-            quantize_module(run, task.module, task.weight, &seen, task.shift, task.result));
+            quantize_module(run, task.module, task.weight, &input, task.shift, task.result));
       }
       return {};
     };
     NIBBLE_TRY(const BlockReport report, walk.walk(layer, quantize));
-    (void)report;
+    if (walk_options.float_stream)
+      log_verbose("block {}: the stream is off by {:.3g}", layer, report.stream_error);
     if (progress) progress->advance();
   }
   return {};

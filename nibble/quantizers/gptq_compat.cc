@@ -1,7 +1,6 @@
 #include "nibble/quantizers/gptq_compat.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "nibble/base/float16.h"
 #include "nibble/linalg/cholesky.h"
 #include "nibble/linalg/gemm.h"
+#include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/grid.h"
 #include "nibble/quantizers/quadratic_forms.h"
 
@@ -378,18 +378,6 @@ class CompatSolver {
   AlignedBuffer error_buffer_;
   std::vector<double> losses_;
 };
-
-bool all_finite(MatrixView<const float> matrix, ThreadPool& pool) {
-  std::atomic<bool> finite = true;
-  pool.parallel_for(matrix.rows(), 8, [&](size_t begin, size_t end, size_t) {
-    for (size_t r = begin; r < end; ++r) {
-      float sum = 0.f;  // 0 * x is 0, or NaN for infinities and NaN
-      for (size_t c = 0; c < matrix.cols(); ++c) sum += 0.f * matrix.row(r)[c];
-      if (sum != 0.f) finite = false;
-    }
-  });
-  return finite;
-}
 
 // tr(E H Eᵀ) / tr(W H Wᵀ)
 double relative_loss(MatrixView<const float> weight, MatrixView<const float> hessian,
