@@ -28,6 +28,10 @@ struct Options {
   bool desc_act = false, static_groups = false, no_gar = false, double_quant = false, quick = false;
 };
 
+bool is_bitsandbytes(const Options& options) {
+  return options.method == "nf4" || options.method == "fp4" || options.method == "int8";
+}
+
 Expected<GPTQConfig> gptq_config(const Options& options) {
   GPTQConfig config;
   config.bits = static_cast<int>(options.bits.value_or(4));
@@ -66,13 +70,13 @@ Expected<BitsAndBytesConfig> bnb_config(const Options& options) {
 }
 
 Status check_combination(const Options& options) {
-  const bool bnb = options.method == "nf4" || options.method == "fp4" || options.method == "int8";
-  if (bnb && (options.bits || options.group_size || !options.format.empty() || !options.dataset.empty())) {
+  if (is_bitsandbytes(options) &&
+      (options.bits || options.group_size || !options.format.empty() || !options.dataset.empty())) {
     return fail(ErrorCode::kInvalidArgument, "--bits, --group-size, --format and --dataset say nothing to {}",
                 options.method)
         .with_fix("bitsandbytes has one layout and needs no data: leave them out.");
   }
-  if (options.double_quant && options.method != "nf4" && options.method != "fp4") {
+  if (options.double_quant && (!is_bitsandbytes(options) || options.method == "int8")) {
     return fail(ErrorCode::kInvalidArgument, "--double-quant goes with nf4 and fp4");
   }
   return {};
@@ -81,7 +85,7 @@ Status check_combination(const Options& options) {
 Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(check_combination(options));
   QuantizeOptions out;
-  if (options.method == "nf4" || options.method == "fp4" || options.method == "int8") {
+  if (is_bitsandbytes(options)) {
     NIBBLE_TRY(out.config, bnb_config(options));
   } else if (options.method == "awq-rtn") {
     NIBBLE_TRY(out.config, awq_config(options));
