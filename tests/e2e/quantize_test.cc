@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "nibble/base/mapped_file.h"
-#include "nibble/checkpoint/safetensors.h"
+#include "tests/e2e/read_tensor.h"
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
 
@@ -31,15 +31,7 @@ std::vector<std::string> gptq_arguments(const std::string& effort, const std::st
 }
 
 Tensor tensor_of(const fs::path& folder, std::string_view name) {
-  const auto file = SafetensorsFile::open(folder / "model.safetensors");
-  if (!file) {
-    ADD_FAILURE() << to_string(file.error());
-    return {};
-  }
-  const auto tensor = file->tensor(name);
-  if (tensor) return *tensor;
-  ADD_FAILURE() << to_string(tensor.error());
-  return {};
+  return read_tensor(folder / "model.safetensors", name);
 }
 
 // The original ran in float16, so that a few codes near a border differ, and later layers see other inputs.

@@ -11,6 +11,7 @@
 #include "nibble/base/sha256.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/safetensors.h"
+#include "tests/e2e/read_tensor.h"
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/logits.h"
@@ -23,18 +24,6 @@ using testing::HasSubstr;
 
 std::string golden_file(const std::string& name) {
   return (data_folder() / "goldens" / (name + ".safetensors")).string();
-}
-
-Tensor read_tensor(const fs::path& path, std::string_view name) {
-  const auto file = SafetensorsFile::open(path);
-  if (!file) {
-    ADD_FAILURE() << to_string(file.error());
-    return {};
-  }
-  const auto tensor = file->tensor(name);
-  if (tensor) return *tensor;
-  ADD_FAILURE() << to_string(tensor.error());
-  return {};
 }
 
 // Logits [batch, length, vocab] of a model, by the program.
