@@ -1,0 +1,153 @@
+#include "nibble/models/scale_groups.h"
+
+#include <algorithm>
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "nibble/models/model_source.h"
+#include "tests/support/fixtures.h"
+
+namespace nibble {
+namespace {
+
+ModelSource open_architecture(const std::string& name) {
+  const auto folder = test::data_folder() / "architectures" / name;
+  auto source = ModelSource::open(find_model(folder.string()).value());
+  EXPECT_TRUE(source.has_value()) << name << ": " << (source ? "" : to_string(source.error()));
+  return *std::move(source);
+}
+
+std::vector<ScaleGroup> groups_of(const ModelSource& source, size_t layer) {
+  return scale_groups(source.spec, block_modules(source.spec, layer, source.prefix_missing), source.slots);
+}
+
+// "input_layernorm -> self_attn.q_proj self_attn.k_proj", names inside the block; compensated ones in
+// brackets.
+std::vector<std::string> described(const ModelSource& source, size_t layer) {
+  const std::string prefix = block_modules(source.spec, layer, source.prefix_missing).prefix;
+  const auto inside = [&](const std::string& name) {
+    EXPECT_TRUE(name.starts_with(prefix)) << name;
+    return name.substr(std::min(prefix.size(), name.size()));
+  };
+  std::vector<std::string> lines;
+  for (const ScaleGroup& group : groups_of(source, layer)) {
+    EXPECT_NE(group.norm.empty(), group.producer.empty());
+    std::string line = inside(group.norm + group.producer) + " ->";
+    for (const std::string& name : group.layers) line += " " + inside(name);
+    for (const std::string& name : group.compensated) line += " [" + inside(name) + "]";
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+using Lines = std::vector<std::string>;
+
+const std::string kQkv = "input_layernorm -> self_attn.q_proj self_attn.k_proj self_attn.v_proj";
+const std::string kGateUp = "post_attention_layernorm -> mlp.gate_proj mlp.up_proj";
+const std::string kDown = "mlp.up_proj -> mlp.down_proj";
+const Lines kLlama = {kQkv, kGateUp, kDown};  // grouped-query attention: v has fewer rows than o inputs
+const Lines kGemma2 = {kQkv, "pre_feedforward_layernorm -> mlp.gate_proj mlp.up_proj", kDown};
+const Lines kPhi3 = {"input_layernorm -> self_attn.qkv_proj", "post_attention_layernorm -> mlp.gate_up_proj",
+                     "mlp.gate_up_proj -> mlp.down_proj"};
+
+TEST(ScaleGroups, OfEveryArchitecture) {
+  const std::string experts = "block_sparse_moe.experts.";
+  Lines mixtral = {kQkv, "post_attention_layernorm ->"};
+  for (const char* const e : {"0", "1", "2", "3"}) {
+    mixtral[1] += " " + experts + e + ".w1 " + experts + e + ".w3";
+    mixtral.push_back(experts + e + ".w3 -> " + experts + e + ".w2");
+  }
+  mixtral[1] += " [block_sparse_moe.gate]";
+  const std::map<std::string, Lines> expected = {
+      {"gemma", kLlama},
+      {"gemma2", kGemma2},
+      {"gemma3_text", kGemma2},
+      {"llama_bias", kLlama},
+      {"llama_rope_dynamic", kLlama},
+      {"llama_rope_linear", kLlama},
+      {"llama_rope_llama3", kLlama},
+      {"llama_rope_yarn", kLlama},
+      {"mistral_sliding", kLlama},
+      {"mixtral", mixtral},
+      // Its attention clamps v, and gelu lets no scale through.
+      {"mpt", {"norm_1 -> attn.Wqkv", "norm_2 -> ffn.up_proj"}},
+      {"opt",
+       {"self_attn_layer_norm -> self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+        "self_attn.v_proj -> self_attn.out_proj", "final_layer_norm -> fc1", "fc1 -> fc2"}},
+      {"phi", {kQkv + " mlp.fc1", "self_attn.v_proj -> self_attn.dense"}},
+      {"phi3_longrope_long", kPhi3},
+      {"phi3_longrope_short", kPhi3},
+      {"qwen2", kLlama},
+      {"qwen2_sliding", kLlama},
+      {"qwen3", kLlama},
+  };
+  for (const std::string& name : test::architecture_names()) {
+    ASSERT_TRUE(expected.contains(name)) << name << ": say here what its groups are";
+    const ModelSource source = open_architecture(name);
+    for (size_t layer = 0; layer < source.config.num_hidden_layers; ++layer) {
+      EXPECT_EQ(described(source, layer), expected.at(name)) << name << ", layer " << layer;
+    }
+  }
+}
+
+TEST(ScaleGroups, SizesFit) {
+  for (const std::string& name : test::architecture_names()) {
+    const ModelSource source = open_architecture(name);
+    for (const ScaleGroup& group : groups_of(source, 0)) {
+      const size_t channels = source.slot(group.layers.front()).shape[1];
+      for (const std::string& layer : group.layers) EXPECT_EQ(source.slot(layer).shape[1], channels) << layer;
+      for (const std::string& other : group.compensated) {
+        EXPECT_EQ(source.slot(other).shape[1], channels) << other;
+      }
+      if (group.norm.empty()) {
+        EXPECT_GE(source.slot(group.producer).shape[0], channels) << group.producer;
+      } else {
+        EXPECT_EQ(source.slot(group.norm).shape[0], channels) << group.norm;
+      }
+    }
+  }
+}
+
+TEST(ScaleGroups, ValuesReachTheOutputWhereEveryHeadHasItsOwn) {
+  ModelSource source = open_architecture("llama_rope_linear");
+  source.config.num_key_value_heads = source.config.num_attention_heads;
+  source.slots = module_slots(source.spec, source.config, false);
+  EXPECT_EQ(described(source, 0), (Lines{kQkv, "self_attn.v_proj -> self_attn.o_proj", kGateUp, kDown}));
+  // Heads wider than hidden_size / heads: no square weights, AutoAWQ leaves them alone.
+  source.config.head_dim *= 2;
+  source.slots = module_slots(source.spec, source.config, false);
+  EXPECT_EQ(described(source, 0), kLlama);
+
+  ModelSource fused = open_architecture("phi3_longrope_long");
+  fused.config.num_key_value_heads = fused.config.num_attention_heads;
+  fused.slots = module_slots(fused.spec, fused.config, false);
+  Lines with_values = kPhi3;
+  with_values.insert(with_values.begin() + 1, "self_attn.qkv_proj -> self_attn.o_proj");
+  EXPECT_EQ(described(fused, 0), with_values);
+
+  ModelSource mpt = open_architecture("mpt");
+  mpt.spec.clip_qkv = 0.f;
+  EXPECT_EQ(described(mpt, 0),
+            (Lines{"norm_1 -> attn.Wqkv", "attn.Wqkv -> attn.out_proj", "norm_2 -> ffn.up_proj"}));
+}
+
+TEST(ScaleGroups, NormsBehindTheAdditionTakeNoScales) {
+  ModelSource opt = open_architecture("opt");
+  opt.spec.norm_before_branch = false;
+  EXPECT_EQ(described(opt, 1), (Lines{"self_attn.v_proj -> self_attn.out_proj", "fc1 -> fc2"}));
+  opt.spec.activation = kernels::Activation::kGelu;
+  EXPECT_EQ(described(opt, 1), (Lines{"self_attn.v_proj -> self_attn.out_proj"}));
+}
+
+TEST(ScaleGroups, NamesFollowAFileWithoutPrefix) {
+  const ModelSource source = open_architecture("gemma");
+  const auto groups = scale_groups(source.spec, block_modules(source.spec, 1, true),
+                                   module_slots(source.spec, source.config, true));
+  ASSERT_EQ(groups.size(), 3u);
+  EXPECT_EQ(groups[0].norm, "layers.1.input_layernorm");
+  EXPECT_EQ(groups[2].producer, "layers.1.mlp.up_proj");
+}
+
+}  // namespace
+}  // namespace nibble
