@@ -120,6 +120,7 @@ Json AwqConfig::to_json() const {
   if (!modules_to_not_convert.empty() || json.empty() || has_field(json, awq_fields::kModulesToNotConvert)) {
     out["modules_to_not_convert"] = skipped;
   }
+  if (!meta.empty()) out["meta"].update(meta);
   return out;
 }
 

@@ -27,9 +27,12 @@ constexpr std::array kBits4 = {4};
 constexpr std::array kWordBits = {2, 3, 4, 8};
 constexpr std::array kPlanarBits = {2, 3, 4, 5, 6, 7, 8};
 
-// In the order in which messages list them. GPTQModel's kernels are compiled for exactly these.
+// In the order in which messages list them. GPTQModel's kernels of GPTQ take exactly these.
 constexpr std::array<int64_t, 7> kUsualSizes = {16, 32, 64, 128, 256, 512, 1024};
-// vLLM's kernels of AWQ count in warps of 32 inputs, and its fast ones know no size above 128.
+constexpr std::array<int64_t, 4> kAwqSizes = {16, 32, 64, 128};
+constexpr std::array<int64_t, 2> kGemvSizes = {64, 128};
+constexpr std::array<int64_t, 3> kGemvFastSizes = {32, 64, 128};
+// vLLM's kernels of AWQ count in warps of 32 inputs.
 constexpr std::array<int64_t, 6> kWarpSizes = {32, 64, 128, 256, 512, 1024};
 
 // One layout on disk as one engine reads it.
@@ -45,23 +48,24 @@ struct LayoutLimits {
   bool out_features_in_group;  // out_features is a multiple of group_size where in_features is none of 128
 };
 
-// GPTQModel: SUPPORTS_* of nn_modules/qlinear/torch.py, which packs 32 codes at a time, and the check of
-// sym in quantization/config.py: v1 files with zero points are trusted only if GPTQModel wrote them.
-// Transformers hands GPTQ to it through Optimum, which refuses 5 to 7 bits.
+// GPTQModel 7.7: SUPPORTS_* of nn_modules/qlinear/torch.py, torch_awq.py and gemv*_awq.py; shapes tried out:
+// its torch kernel fails where 3-bit codes do not fill whole words. models/loader.py trusts v1 files with
+// zero points only if GPTQModel wrote them. Transformers 5 hands both methods to it, and its GPTQConfig
+// refuses 5 to 7 bits.
 // vLLM: quantization/gptq.py and awq.py (create_weights), csrc/quantization/awq/gemm_kernels.cu; Marlin
 // is faster and narrower, so that what it refuses falls back to those.
 constexpr LayoutLimits kLimits[] = {
-    {Engine::kGptqModel, "gptq", kWordBits, kUsualSizes, true, true, 32, 32, false},
-    {Engine::kGptqModel, "gptq_v2", kWordBits, kUsualSizes, true, false, 32, 32, false},
+    {Engine::kGptqModel, "gptq", kWordBits, kUsualSizes, true, true, 0, 0, false},
+    {Engine::kGptqModel, "gptq_v2", kWordBits, kUsualSizes, true, false, 0, 0, false},
     {Engine::kGptqModel, "gptq_p", kPlanarBits, kUsualSizes, true, false, 32, 32, false},
-    {Engine::kGptqModel, "gemm", kBits4, kUsualSizes, false, false, 1, 8, false},
-    {Engine::kGptqModel, "gemv", kBits4, kWarpSizes, false, false, 8, 8, false},
-    {Engine::kGptqModel, "gemv_fast", kBits4, kWarpSizes, false, false, 64, 4, false},
-    {Engine::kTransformers, "gptq", kWordBits, kUsualSizes, true, true, 32, 32, false},
-    {Engine::kTransformers, "gptq_v2", kWordBits, kUsualSizes, true, false, 32, 32, false},
-    {Engine::kTransformers, "gemm", kBits4, kUsualSizes, false, false, 1, 8, false},
-    {Engine::kTransformers, "gemv", kBits4, kWarpSizes, false, false, 8, 8, false},
-    {Engine::kTransformers, "gemv_fast", kBits4, kWarpSizes, false, false, 64, 4, false},
+    {Engine::kGptqModel, "gemm", kBits4, kAwqSizes, false, false, 1, 8, false},
+    {Engine::kGptqModel, "gemv", kBits4, kGemvSizes, false, false, 8, 64, false},
+    {Engine::kGptqModel, "gemv_fast", kBits4, kGemvFastSizes, false, false, 64, 4, false},
+    {Engine::kTransformers, "gptq", kWordBits, kUsualSizes, true, true, 0, 0, false},
+    {Engine::kTransformers, "gptq_v2", kWordBits, kUsualSizes, true, false, 0, 0, false},
+    {Engine::kTransformers, "gemm", kBits4, kAwqSizes, false, false, 1, 8, false},
+    {Engine::kTransformers, "gemv", kBits4, kGemvSizes, false, false, 8, 64, false},
+    {Engine::kTransformers, "gemv_fast", kBits4, kGemvFastSizes, false, false, 64, 4, false},
     {Engine::kVllm, "gptq", kWordBits, {}, false, false, 0, 0, false},
     {Engine::kVllm, "gptq_v2", kWordBits, {}, false, false, 0, 0, false},
     {Engine::kVllm, "gemm", kBits4, kWarpSizes, false, false, 1, 64, true},

@@ -1,5 +1,6 @@
 #include "nibble/config/engine_limits.h"
 
+#include <array>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -10,7 +11,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr std::array kAll = {Engine::kVllm, Engine::kTransformers, Engine::kGptqModel};
 
@@ -114,6 +114,17 @@ TEST(CheckEngine, ZeroPointsNeedTheSecondVersionOfTheLayout) {
     EXPECT_THAT(refusal(engine, gptq(), {asym}), AllOf(HasSubstr("zero points"), HasSubstr("gptq_v2")));
     EXPECT_EQ(refusal(engine, gptq("gptq_v2"), {asym}), "(accepted)");
     EXPECT_EQ(refusal(engine, awq(), {asym}), "(accepted)");
+  }
+}
+
+TEST(CheckEngine, CodesOf3BitsFillWholeWordsOnlyBy32) {
+  WantedLinear narrow = linear(48, 144, 16);
+  for (const Engine engine : kAll) {
+    narrow.bits = 4;
+    EXPECT_EQ(refusal(engine, gptq(), {narrow}), "(accepted)") << engine_name(engine);
+    narrow.bits = 3;
+    EXPECT_THAT(refusal(engine, gptq(), {narrow}),
+                AllOf(HasSubstr("in_features 144 is no multiple of 32"), HasSubstr("out_features 48")));
   }
 }
 

@@ -157,12 +157,35 @@ Status GPTQConfig::validate() const {
   return faults.status();
 }
 
+namespace {
+
+// The keys and their order are GPTQModel's. "format" beside "checkpoint_format": GPTQModel 5 and newer
+// prefer the former, Transformers and vLLM know the latter.
+Json new_gptq_json(const GPTQConfig& config) {
+  Json out;
+  out["bits"] = config.bits;
+  out["group_size"] = config.group_size;
+  out["desc_act"] = config.desc_act;
+  out["lm_head"] = config.lm_head;
+  out["quant_method"] = "gptq";
+  out["format"] = config.checkpoint_format;
+  out["checkpoint_format"] = config.checkpoint_format;
+  out["pack_dtype"] = "int32";
+  out["meta"] = {{"damp_percent", config.damp_percent},
+                 {"static_groups", config.static_groups},
+                 {"true_sequential", config.true_sequential},
+                 {"act_group_aware", config.act_group_aware && !config.desc_act}};
+  out["sym"] = config.sym;
+  return out;
+}
+
+}  // namespace
+
 Json GPTQConfig::to_json() const {
   const GPTQConfig defaults;
-  const bool fresh = json.empty();
-  Json out = json;
+  Json out = json.empty() ? new_gptq_json(*this) : json;
   const auto write = [&](const Field& field, const Json& value, bool is_default) {
-    write_field(out, field, value, !fresh && is_default);
+    write_field(out, field, value, is_default);
   };
   write_field(out, kQuantMethod, "gptq");
   write_field(out, gptq_fields::kBits, bits);
@@ -173,7 +196,7 @@ Json GPTQConfig::to_json() const {
   write(gptq_fields::kTrueSequential, true_sequential, true_sequential == defaults.true_sequential);
   write(gptq_fields::kStaticGroups, static_groups, static_groups == defaults.static_groups);
   write(gptq_fields::kDampPercent, damp_percent, damp_percent == defaults.damp_percent);
-  write(gptq_fields::kActGroupAware, act_group_aware, act_group_aware != desc_act);
+  write(gptq_fields::kActGroupAware, act_group_aware && !desc_act, act_group_aware != desc_act);
   write_field(out, gptq_fields::kFormat, checkpoint_format);
   write(gptq_fields::kLmHead, lm_head, !lm_head);
   if (backend != defaults.backend || out.contains("backend")) out["backend"] = backend;
@@ -189,6 +212,7 @@ Json GPTQConfig::to_json() const {
     out["modules_in_block_to_quantize"] = modules_in_block_to_quantize;
   }
   if (!quantizer.empty()) out["meta"]["quantizer"] = quantizer;
+  if (!meta.empty()) out["meta"].update(meta);
   return out;
 }
 

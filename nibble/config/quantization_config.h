@@ -43,9 +43,12 @@ struct GPTQConfig {
   std::vector<std::string> modules_in_block_to_quantize = {};
   std::vector<std::string> quantizer = {};  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
   bool has_sym = false;                     // false: the key is missing, as in very old files
-  Json json = {};                           // every key of the file, also the unknown ones
+  Json meta = Json::object();  // more entries of meta, for what is written: {"mse": 2.4, "nibble": {...}}
+  Json json = {};              // every key of the file, also the unknown ones
 
   static Expected<GPTQConfig> from_json(const Json& json);
+  // A file's keys are written back as they were. A new configuration has the keys of GPTQModel, which
+  // Transformers, AutoGPTQ and vLLM read, too: what only mattered while quantizing stands in meta.
   Json to_json() const;
   Status validate() const;
 };
@@ -57,6 +60,7 @@ struct AwqConfig {
   std::string version = "gemm";  // gemm, gemv, gemv_fast, llm-awq, exllama, ipex, marlin
   std::string backend = "auto";
   std::vector<std::string> modules_to_not_convert = {};
+  Json meta = Json::object();  // entries of meta, which only Nibble and GPTQModel read; empty: no meta
   Json json = {};
 
   static Expected<AwqConfig> from_json(const Json& json);

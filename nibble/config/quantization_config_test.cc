@@ -169,14 +169,35 @@ TEST(GPTQConfig, ValidateChecksWhatTheCallerSets) {
   EXPECT_THAT(status.error().what, HasSubstr("\"(\""));
 }
 
-TEST(GPTQConfig, NewConfigurationIsWrittenInFull) {
+TEST(GPTQConfig, NewConfigurationHasTheKeysOfGptqModel) {
   GPTQConfig config;
   config.damp_percent = 0.05;
   config.quantizer = {"nibble:0.1.0"};
-  EXPECT_EQ(config.to_json(),
-            must_parse(R"({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": false,
-    "sym": true, "true_sequential": true, "static_groups": false, "damp_percent": 0.05, "act_group_aware": true,
-    "checkpoint_format": "gptq", "lm_head": false, "meta": {"quantizer": ["nibble:0.1.0"]}})"));
+  config.meta = {{"mse", 2.4}, {"nibble", {{"effort", "best"}}}};
+  config.dynamic = {{.pattern = "a", .overrides = {{"bits", 8}}}, {.pattern = "b", .skip = true}};
+  const Json json = config.to_json();
+  EXPECT_EQ(json, must_parse(R"({"bits": 4, "group_size": 128, "desc_act": false, "lm_head": false,
+    "quant_method": "gptq", "format": "gptq", "checkpoint_format": "gptq", "pack_dtype": "int32",
+    "meta": {"damp_percent": 0.05, "static_groups": false, "true_sequential": true, "act_group_aware": true,
+    "quantizer": ["nibble:0.1.0"], "mse": 2.4, "nibble": {"effort": "best"}}, "sym": true,
+    "dynamic": {"+:a": {"bits": 8}, "-:b": {}}})"));
+
+  // No key that GPTQModel itself would not write, and what is read back says the same.
+  const Json theirs = read_test_json("models/gptq-4b-dynamic/config.json").value()["quantization_config"];
+  for (const auto& [key, value] : json.items()) EXPECT_TRUE(theirs.contains(key)) << key;
+  const auto again = GPTQConfig::from_json(json);
+  ASSERT_TRUE(again) << to_string(again.error());
+  EXPECT_EQ(again->damp_percent, 0.05);
+  EXPECT_EQ(again->quantizer, config.quantizer);
+  EXPECT_EQ(again->to_json(), json);
+}
+
+// GPTQModel refuses a file that says both.
+TEST(GPTQConfig, DescActIsNeverWrittenTogetherWithActGroupAware) {
+  GPTQConfig config;
+  config.desc_act = true;
+  EXPECT_EQ(config.to_json()["meta"]["act_group_aware"], false);
+  EXPECT_TRUE(GPTQConfig::from_json(config.to_json()));
 }
 
 // ---------------------------------------------------------------------------------------- dynamic
@@ -284,6 +305,10 @@ TEST(AwqConfig, ValuesOutOfRangeAreRefused) {
 TEST(AwqConfig, NewConfigurationIsWrittenInFull) {
   EXPECT_EQ(AwqConfig{}.to_json(), must_parse(R"({"quant_method": "awq", "bits": 4, "group_size": 128,
     "zero_point": true, "version": "gemm", "modules_to_not_convert": null})"));
+  AwqConfig config;
+  config.meta = {{"quantizer", {"nibble:0.1.0"}}};
+  EXPECT_EQ(config.to_json()["meta"], must_parse(R"({"quantizer": ["nibble:0.1.0"]})"));
+  EXPECT_TRUE(AwqConfig::from_json(config.to_json()));
 }
 
 // ----------------------------------------------------------------------------------- bitsandbytes
