@@ -17,6 +17,14 @@ constexpr uint32_t kMaxMatchSteps = 100'000;
 constexpr uint32_t kMaxDepth = 10'000;
 constexpr uint32_t kMaxHeapKiB = 10'000;
 
+// What a rule may change while quantizing. GPTQModel has more (damp_percent, mse...), which stay as
+// they are for the whole model here: to ignore one in silence would be worse than to refuse it.
+constexpr std::array<std::string_view, 4> kRuleKeys = {"bits", "group_size", "sym", "desc_act"};
+constexpr std::string_view kGrammar =
+    "Write '{\"-:PATTERN\": {}, \"+:PATTERN\": {\"bits\": 8, \"group_size\": 32}}': \"-:\" leaves modules as "
+    "they "
+    "are, \"+:\" changes bits, group_size, sym or desc_act.";
+
 struct Pcre2Deleter {
   void operator()(pcre2_code* p) const { pcre2_code_free(p); }
   void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
@@ -64,6 +72,8 @@ Expected<bool> matches(const std::string& pattern, std::string_view module) {
   return true;
 }
 
+std::string rule_key(const DynamicRule& rule) { return (rule.skip ? "-:" : "+:") + rule.pattern; }
+
 void check_overrides(const DynamicRule& rule, Faults& faults) {
   Faults inner;
   FieldReader reader(rule.overrides, inner);
@@ -108,8 +118,26 @@ std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults) {
 
 Json write_dynamic(const std::vector<DynamicRule>& rules) {
   Json json = Json::object();
-  for (const DynamicRule& rule : rules) json[(rule.skip ? "-:" : "+:") + rule.pattern] = rule.overrides;
+  for (const DynamicRule& rule : rules) json[rule_key(rule)] = rule.overrides;
   return json;
+}
+
+Expected<std::vector<DynamicRule>> parse_dynamic(std::string_view text) {
+  const auto json = parse_json(text);
+  if (!json) return fail(ErrorCode::kInvalidArgument, "dynamic: {}", json.error().what).with_fix(kGrammar);
+  Faults faults;
+  std::vector<DynamicRule> rules = read_dynamic(*json, faults);
+  for (const DynamicRule& rule : rules) {
+    if (rule.skip) continue;
+    if (rule.overrides.empty()) faults.add("dynamic {}: it changes nothing", shown(rule_key(rule)));
+    for (const auto& [key, value] : rule.overrides.items()) {
+      if (std::find(kRuleKeys.begin(), kRuleKeys.end(), key) != kRuleKeys.end()) continue;
+      faults.add("dynamic {}: {} is not a setting of single modules, but {} are", shown(rule_key(rule)),
+                 shown(key), joined(kRuleKeys));
+    }
+  }
+  if (const Status status = faults.status(); !status) return Failure(status.error()).with_fix(kGrammar);
+  return rules;
 }
 
 Expected<const DynamicRule*> find_dynamic_rule(const GPTQConfig& config, std::string_view module) {

@@ -3,6 +3,7 @@
 
 // GPTQModel's `dynamic`: {"-:PATTERN": {}, "+:PATTERN": {"bits": 8}, "PATTERN": {...}}.
 
+#include <string_view>
 #include <vector>
 
 #include "nibble/config/fields.h"
@@ -13,6 +14,11 @@ namespace nibble {
 // "-:" rules first, then in the order of the object. Patterns that do not compile and overrides
 // outside their range are faults.
 std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults);
+
+// The text of --dynamic, or of a file of it: '{"-:.*down_proj": {}, "+:.*q_proj": {"bits": 8}}'. Stricter
+// than reading a checkpoint: kInvalidArgument for JSON that does not parse (with the byte), for a key that
+// quantizing does not follow, and for all that read_dynamic faults; each message names its rule.
+Expected<std::vector<DynamicRule>> parse_dynamic(std::string_view text);
 
 Json write_dynamic(const std::vector<DynamicRule>& rules);
 

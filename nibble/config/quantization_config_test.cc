@@ -7,6 +7,7 @@
 
 #include "nibble/base/log.h"
 #include "nibble/config/config_test_files.h"
+#include "nibble/config/dynamic_rules.h"
 
 namespace nibble {
 namespace {
@@ -247,6 +248,45 @@ TEST(DynamicRules, InvalidPatternsAndValuesAreShown) {
   EXPECT_THAT(gptq_fault(R"("dynamic": [])"), HasSubstr("dynamic is []"));
   EXPECT_THAT(gptq_fault(fmt::format(R"("dynamic": {{"{}": {{}}}})", std::string(20000, 'a'))),
               HasSubstr("not valid"));
+}
+
+std::string parse_refusal(std::string_view text) {
+  const auto rules = parse_dynamic(text);
+  if (rules) return "(parsed)";
+  EXPECT_EQ(rules.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(rules.error().fix, HasSubstr("-:PATTERN"));
+  return to_string(rules.error());
+}
+
+TEST(ParseDynamic, RulesOfTheCommandLine) {
+  const auto rules = parse_dynamic(R"({"+:.*q_proj": {"bits": 8, "group_size": 32}, "-:.*down_proj": {},
+    ".*k_proj": {"sym": false, "desc_act": true, "group_size": -1}})");
+  ASSERT_TRUE(rules) << to_string(rules.error());
+  ASSERT_EQ(rules->size(), 3u);
+  EXPECT_EQ(rules->at(0), (DynamicRule{.pattern = ".*down_proj", .skip = true}));
+  EXPECT_EQ(rules->at(1).pattern, ".*q_proj");
+  EXPECT_EQ(rules->at(1).overrides["bits"], 8);
+  EXPECT_EQ(rules->at(2).overrides["group_size"], -1);
+  EXPECT_TRUE(parse_dynamic("{}")->empty());
+}
+
+TEST(ParseDynamic, WhatIsWrongNamesTheRule) {
+  EXPECT_THAT(parse_refusal("{\"a\": "), HasSubstr("dynamic: "));
+  EXPECT_THAT(parse_refusal(""), HasSubstr("dynamic: "));
+  EXPECT_THAT(parse_refusal("[]"), HasSubstr("dynamic is []"));
+  EXPECT_THAT(parse_refusal(R"({"+:a(": {"bits": 8}})"),
+              HasSubstr("the pattern \"a(\" of dynamic is not valid"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {"bits": 9}})"), HasSubstr("dynamic \"a\": bits is 9"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {"bits": "8"}})"), HasSubstr("dynamic \"a\": bits is \"8\""));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {"group_size": 0}})"), HasSubstr("dynamic \"a\": group_size is 0"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {"group_size": -2}})"), HasSubstr("dynamic \"a\": group_size is -2"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {"sym": 1}})"), HasSubstr("dynamic \"a\": sym is 1"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": 8})"), HasSubstr("dynamic \"+:a\" is 8"));
+  EXPECT_THAT(parse_refusal(R"({"+:a": {}})"), HasSubstr("dynamic \"+:a\": it changes nothing"));
+  EXPECT_THAT(
+      parse_refusal(R"({"+:a": {"bit": 8}})"),
+      HasSubstr("dynamic \"+:a\": \"bit\" is not a setting of single modules, but bits, group_size, sym"));
+  EXPECT_THAT(parse_refusal(R"({"a": {"bits": 8}, "a": {"bits": 4}})"), HasSubstr("dynamic: "));
 }
 
 TEST(DynamicRules, CatastrophicPatternStopsWithAnError) {
