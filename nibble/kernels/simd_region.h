@@ -27,11 +27,6 @@
   NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd," \
                                                            "avx512dq,avx512vl,avx512vnni"))),         \
                                      apply_to = function))
-#define NIBBLE_BEGIN_AVX512_BF16                                                                      \
-  NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd," \
-                                                           "avx512dq,avx512vl,avx512vnni,"            \
-                                                           "avx512bf16"))),                           \
-                                     apply_to = function))
 #define NIBBLE_END_TARGET NIBBLE_PRAGMA(clang attribute pop)
 #define NIBBLE_UNROLL NIBBLE_PRAGMA(unroll)
 #else
@@ -46,11 +41,6 @@
 #define NIBBLE_BEGIN_AVX512 \
   NIBBLE_BEGIN_REGION       \
   NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni"))
-#define NIBBLE_BEGIN_AVX512_BF16                                                         \
-  NIBBLE_BEGIN_REGION                                                                    \
-  NIBBLE_PRAGMA(                                                                         \
-      GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni," \
-                 "avx512bf16"))
 #define NIBBLE_END_TARGET NIBBLE_PRAGMA(GCC pop_options) NIBBLE_PRAGMA(GCC diagnostic pop)
 #define NIBBLE_UNROLL NIBBLE_PRAGMA(GCC unroll 16)
 #endif

@@ -19,6 +19,8 @@ constexpr size_t kPanelVectors = 2;
 using Floats = float __attribute__((vector_size(kVectorBytes)));
 using Doubles = double __attribute__((vector_size(kVectorBytes)));
 using Words = uint32_t __attribute__((vector_size(kVectorBytes)));
+using Ints = int32_t __attribute__((vector_size(kVectorBytes)));
+using LongWords = uint64_t __attribute__((vector_size(kVectorBytes)));
 
 template <class V>
 NIBBLE_INLINE V load_vector(const void* p) {
@@ -30,6 +32,14 @@ NIBBLE_INLINE V load_vector(const void* p) {
 template <class V>
 NIBBLE_INLINE void store_vector(void* p, const V& v) {
   std::memcpy(p, &v, sizeof(V));
+}
+
+template <class To, class From>
+NIBBLE_INLINE To same_bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
 }
 
 #if NIBBLE_LANES == 16
@@ -56,72 +66,76 @@ NIBBLE_INLINE void multiply_add(V& sum, const V& a, const V& b) {
 // An arithmetic: how elements become the units of a panel and how these are multiplied.
 //   Element, Unit  in memory and in a panel; kStep elements of depth are in one unit
 //   UnitVector     units of a panel
-//   SumVector      Elements: a result for each unit
-//   along_depth(p)      units one after another in depth, from kStep elements each at p
-//   along_width(p, q)   units side by side in width, from elements at p and, one deeper, at q
+//   SumVector      a sum for each unit
+//   kScaled        a panel starts with a float for each line of its width: what its units count
+//   along_depth(p, factor)          units one after another in depth, from kStep elements each at p;
+//                                   unit i of a vector is the one of step depth_of(i)
+//   along_width(p, q, factors)      units side by side in width, from elements at p and, one deeper, at q
+//   result(sum, row, columns)       Elements, of sums of a line of A with lines of B
 template <class T, class V>
 struct Exact {
   using Element = T;
   using Unit = T;
   using UnitVector = V;
   using SumVector = V;
+  static constexpr bool kScaled = false;
   static constexpr size_t kStep = 1;
   static constexpr size_t kBlockDepth = 1536 / sizeof(T);  // a panel of A fits the first cache
-  static NIBBLE_INLINE V along_depth(const T* p) { return load_vector<V>(p); }
-  static NIBBLE_INLINE V along_width(const T* p, const T*) { return load_vector<V>(p); }
+  static constexpr size_t depth_of(size_t i) { return i; }
+  static NIBBLE_INLINE V along_depth(const T* p, T) { return load_vector<V>(p); }
+  static NIBBLE_INLINE V along_width(const T* p, const T*, const T*) { return load_vector<V>(p); }
   static NIBBLE_INLINE V spread(Unit unit) { return unit - V{}; }
   static NIBBLE_INLINE void multiply(V& sum, const V& a, const V& b) { multiply_add(sum, a, b); }
+  static NIBBLE_INLINE V result(const V& sum, T, const T*) { return sum; }
 };
 
 using F32Arithmetic = Exact<float, Floats>;
 using F64Arithmetic = Exact<double, Doubles>;
 
-// Rounded to bfloat16 but kept as float: products are exact. Sums differ from those of vdpbf16ps in
-// their last bits, since that flushes subnormal numbers to zero and adds two products at a time.
-struct RoundedArithmetic : F32Arithmetic {
-  static NIBBLE_INLINE Floats round(const Floats& x) {
-    Words bits;
-    std::memcpy(&bits, &x, sizeof(bits));
-    // As float_to_bf16: half of the discarded part, plus one if the kept part is odd.
-    const Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) & 0xFFFF0000u;
-    const Words is_number = (Words)((bits & 0x7FFFFFFFu) <= 0x7F800000u);
-    const Words result = (rounded & is_number) | (bits & ~is_number);
-    Floats y;
-    std::memcpy(&y, &result, sizeof(y));
-    return y;
-  }
-  static NIBBLE_INLINE Floats along_depth(const float* p) { return round(load_vector<Floats>(p)); }
-  static NIBBLE_INLINE Floats along_width(const float* p, const float*) {
-    return round(load_vector<Floats>(p));
-  }
-};
-
-#ifdef NIBBLE_LINALG_BF16
-// Pairs of bfloat16, the earlier one in the lower half.
-struct Bf16Arithmetic {
+// Pairs of 16-bit integers, the earlier one in the lower half.
+struct Int16Arithmetic {
   using Element = float;
   using Unit = uint32_t;
   using UnitVector = Words;
-  using SumVector = Floats;
+  using SumVector = Words;  // of signed numbers, modulo 2^32: only the final sum has to fit
+  static constexpr bool kScaled = true;
   static constexpr size_t kStep = 2;
-  static constexpr size_t kBlockDepth = 768;
-  static NIBBLE_INLINE Words round(const float* low, const float* high) {
-    return (Words)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(high), _mm512_loadu_ps(low));
+  static constexpr size_t kBlockDepth = kInt16BlockDepth;
+  static constexpr size_t kLanes = kVectorBytes / sizeof(Unit);
+
+  // The nearest integer in the low half of each word: a float of this size counts in ones.
+  static NIBBLE_INLINE Words round(const float* p, const Floats& factor) {
+    return same_bits<Words>(load_vector<Floats>(p) * factor + 12582912.f);
   }
-  static NIBBLE_INLINE Words along_depth(const float* p) { return round(p, p + 16); }
-  static NIBBLE_INLINE Words along_width(const float* p, const float* q) {
-    const __m512i interleave = _mm512_add_epi32(
-        _mm512_set1_epi32(0x00100000),
-        _mm512_mullo_epi32(_mm512_set1_epi32(0x00010001),
-                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
-    return (Words)_mm512_permutexvar_epi16(interleave, (__m512i)round(p, q));
+  // Two vectors of floats; each 64-bit word of the result has a unit of the first in its lower half.
+  static constexpr size_t depth_of(size_t i) { return i / 2 + i % 2 * (kLanes / 2); }
+  static NIBBLE_INLINE Words along_depth(const float* p, float factor) {
+    const Floats factors = factor - Floats{};
+    const auto first = same_bits<LongWords>(round(p, factors));
+    const auto second = same_bits<LongWords>(round(p + kLanes, factors));
+    const LongWords low = (first & 0xFFFFu) | ((first >> 16) & 0xFFFF0000u);
+    return same_bits<Words>(low | ((second & 0xFFFFu) << 32) | ((second & 0x0000FFFF00000000u) << 16));
+  }
+  static NIBBLE_INLINE Words along_width(const float* p, const float* q, const float* factors) {
+    const auto factor = load_vector<Floats>(factors);
+    return (round(p, factor) & 0xFFFFu) | (round(q, factor) << 16);
   }
   static NIBBLE_INLINE Words spread(Unit unit) { return unit - Words{}; }
-  static NIBBLE_INLINE void multiply(Floats& sum, const Words& a, const Words& b) {
-    sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+  static NIBBLE_INLINE void multiply(Words& sum, const Words& a, const Words& b) {
+#if NIBBLE_LANES == 16
+    // Not the intrinsic: gcc 12 copies the sums of that before every use.
+    asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#elif NIBBLE_LANES == 8
+    sum += (Words)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    sum += (Words)((Ints)(a << 16) >> 16) * (Words)((Ints)(b << 16) >> 16);
+    sum += (Words)((Ints)a >> 16) * (Words)((Ints)b >> 16);
+#endif
+  }
+  static NIBBLE_INLINE Floats result(const Words& sum, float row, const float* columns) {
+    return __builtin_convertvector((Ints)sum, Floats) * row * load_vector<Floats>(columns);
   }
 };
-#endif
 
 // --- packing ---
 
@@ -148,9 +162,10 @@ NIBBLE_INLINE void transpose(V (&tile)[n]) {
   }
 }
 
-// Squares of the source are transposed in registers.
+// Squares of the source are transposed in registers. factors: [kWidth], of the lines.
 template <class A, size_t kWidth>
-void pack_along_depth(const PanelSource<typename A::Element>& source, typename A::Unit* panel) {
+void pack_along_depth(const PanelSource<typename A::Element>& source, const typename A::Element* factors,
+                      typename A::Unit* panel) {
   using T = typename A::Element;
   using V = typename A::UnitVector;
   constexpr size_t kLanes = sizeof(V) / sizeof(typename A::Unit);
@@ -163,28 +178,83 @@ void pack_along_depth(const PanelSource<typename A::Element>& source, typename A
       V tile[kLanes];
       if (depth == kTileDepth && left + kLanes <= source.width) {
         NIBBLE_UNROLL
-        for (size_t i = 0; i < kLanes; ++i) tile[i] = A::along_depth(corner + i * source.stride);
+        for (size_t i = 0; i < kLanes; ++i) {
+          tile[i] = A::along_depth(corner + i * source.stride, factors[left + i]);
+        }
       } else {
         for (size_t i = 0; i < kLanes; ++i) {
           T row[kTileDepth] = {};
           if (left + i < source.width) std::memcpy(row, corner + i * source.stride, depth * sizeof(T));
-          tile[i] = A::along_depth(row);
+          tile[i] = A::along_depth(row, factors[left + i]);
         }
       }
       transpose(tile);
       typename A::Unit* const out = panel + k / A::kStep * kWidth + left;
       if (steps == kLanes) {
         NIBBLE_UNROLL
-        for (size_t i = 0; i < kLanes; ++i) store_vector(out + i * kWidth, tile[i]);
+        for (size_t i = 0; i < kLanes; ++i) store_vector(out + A::depth_of(i) * kWidth, tile[i]);
       } else {
-        for (size_t i = 0; i < steps; ++i) store_vector(out + i * kWidth, tile[i]);
+        for (size_t i = 0; i < kLanes; ++i) {
+          if (A::depth_of(i) < steps) store_vector(out + A::depth_of(i) * kWidth, tile[i]);
+        }
       }
     }
   }
 }
 
+// Sums of squares of each line of a panel: [kWidth], 0 past the end.
+template <size_t kWidth>
+void squares_along_depth(const PanelSource<float>& source, float* squares) {
+  constexpr size_t kLanes = kVectorBytes / sizeof(float);
+  for (size_t i = 0; i < kWidth; ++i) {
+    squares[i] = 0.f;
+    if (i >= source.width) continue;
+    const float* const line = source.data + i * source.stride;
+    Floats sums[4] = {};  // hide the latency of the addition
+    size_t k = 0;
+    for (; k + 4 * kLanes <= source.depth; k += 4 * kLanes) {
+      NIBBLE_UNROLL
+      for (size_t v = 0; v < 4; ++v) {
+        const auto x = load_vector<Floats>(line + k + v * kLanes);
+        sums[v] += x * x;
+      }
+    }
+    const Floats sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    for (size_t v = 0; v < kLanes; ++v) squares[i] += sum[v];
+    for (; k < source.depth; ++k) squares[i] += line[k] * line[k];
+  }
+}
+
+template <size_t kWidth>
+void squares_along_width(const PanelSource<float>& source, float* squares) {
+  constexpr size_t kLanes = kVectorBytes / sizeof(float);
+  constexpr size_t kVectors = kWidth / kLanes;
+  if (source.width < kWidth) {
+    for (size_t i = 0; i < kWidth; ++i) squares[i] = 0.f;
+    for (size_t k = 0; k < source.depth; ++k) {
+      const float* const row = source.data + k * source.stride;
+      for (size_t i = 0; i < source.width; ++i) squares[i] += row[i] * row[i];
+    }
+    return;
+  }
+  Floats sums[kVectors];
+  NIBBLE_UNROLL
+  for (size_t v = 0; v < kVectors; ++v) sums[v] = Floats{};
+  for (size_t k = 0; k < source.depth; ++k) {
+    const float* const row = source.data + k * source.stride;
+    NIBBLE_UNROLL
+    for (size_t v = 0; v < kVectors; ++v) {
+      const auto x = load_vector<Floats>(row + v * kLanes);
+      sums[v] += x * x;
+    }
+  }
+  NIBBLE_UNROLL
+  for (size_t v = 0; v < kVectors; ++v) store_vector(squares + v * kLanes, sums[v]);
+}
+
 template <class A, size_t kWidth>
-void pack_along_width(const PanelSource<typename A::Element>& source, typename A::Unit* panel) {
+void pack_along_width(const PanelSource<typename A::Element>& source, const typename A::Element* factors,
+                      typename A::Unit* panel) {
   using T = typename A::Element;
   constexpr size_t kLanes = sizeof(typename A::UnitVector) / sizeof(typename A::Unit);
   for (size_t k = 0; k < source.depth; k += A::kStep) {
@@ -201,16 +271,30 @@ void pack_along_width(const PanelSource<typename A::Element>& source, typename A
     }
     NIBBLE_UNROLL
     for (size_t i = 0; i < kWidth; i += kLanes) {
-      store_vector(panel + k / A::kStep * kWidth + i, A::along_width(first + i, second + i));
+      store_vector(panel + k / A::kStep * kWidth + i, A::along_width(first + i, second + i, factors + i));
     }
   }
 }
 
+// Bytes before the units of a panel.
+template <class A, size_t kWidth>
+constexpr size_t head_bytes() {
+  return A::kScaled ? kWidth * sizeof(typename A::Element) : 0;
+}
+
 template <class A, size_t kWidth>
 void pack_panel(const PanelSource<typename A::Element>& source, void* panel) {
-  typename A::Unit* const units = static_cast<typename A::Unit*>(panel);
-  if (source.along_depth) return pack_along_depth<A, kWidth>(source, units);
-  return pack_along_width<A, kWidth>(source, units);
+  auto* const units =
+      reinterpret_cast<typename A::Unit*>(static_cast<std::byte*>(panel) + head_bytes<A, kWidth>());
+  typename A::Element factors[kWidth];
+  if constexpr (A::kScaled) {
+    float squares[kWidth];
+    source.along_depth ? squares_along_depth<kWidth>(source, squares)
+                       : squares_along_width<kWidth>(source, squares);
+    choose_scales(source, squares, kWidth, factors, static_cast<float*>(panel));
+  }
+  if (source.along_depth) return pack_along_depth<A, kWidth>(source, factors, units);
+  return pack_along_width<A, kWidth>(source, factors, units);
 }
 
 // --- products ---
@@ -232,8 +316,12 @@ void multiply_panels(const void* a, const void* b, size_t steps, typename A::Ele
     NIBBLE_UNROLL
     for (size_t j = 0; j < kPanelVectors; ++j) sums[i][j] = V{};
   }
-  const typename A::Unit* a_unit = static_cast<const typename A::Unit*>(a);
-  const typename A::Unit* b_unit = static_cast<const typename A::Unit*>(b);
+  const auto* const a_scales = static_cast<const typename A::Element*>(a);
+  const auto* const b_scales = static_cast<const typename A::Element*>(b);
+  const auto* a_unit =
+      reinterpret_cast<const typename A::Unit*>(static_cast<const std::byte*>(a) + head_bytes<A, kAWidth>());
+  const auto* b_unit = reinterpret_cast<const typename A::Unit*>(static_cast<const std::byte*>(b) +
+                                                                 head_bytes<A, kPanelVectors * kLanes>());
   for (size_t step = 0; step < steps; ++step) {
     typename A::UnitVector columns[kPanelVectors];
     NIBBLE_UNROLL
@@ -254,8 +342,9 @@ void multiply_panels(const void* a, const void* b, size_t steps, typename A::Ele
     NIBBLE_UNROLL
     for (size_t j = 0; j < kPanelVectors; ++j) {
       typename A::Element* const out = c + i * stride + j * kLanes;
-      V result = negate ? -sums[i][j] : sums[i][j];
-      if (accumulate) result = load_vector<V>(out) + result;
+      auto result = A::result(sums[i][j], A::kScaled ? a_scales[i] : 0, b_scales + j * kLanes);
+      if (negate) result = -result;
+      if (accumulate) result = load_vector<decltype(result)>(out) + result;
       store_vector(out, result);
     }
   }
@@ -275,6 +364,8 @@ GemmKernels<typename A::Element> gemm_kernels() {
       .step = A::kStep,
       .a_step_bytes = kAWidth * sizeof(typename A::Unit),
       .b_step_bytes = kBWidth * sizeof(typename A::Unit),
+      .a_head_bytes = head_bytes<A, kAWidth>(),
+      .b_head_bytes = head_bytes<A, kBWidth>(),
       .pack_a = pack_panel<A, kAWidth>,
       .pack_b = pack_panel<A, kBWidth>,
       .multiply = multiply_panels<A, kAWidth>,

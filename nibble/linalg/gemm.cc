@@ -1,6 +1,8 @@
 #include "nibble/linalg/gemm.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "nibble/base/aligned_buffer.h"
@@ -9,17 +11,47 @@
 #define NIBBLE_TARGET_FILE "nibble/linalg/gemm-inl.h"
 #include "nibble/kernels/foreach_target.h"
 
-NIBBLE_BEGIN_AVX512_BF16
-#define NIBBLE_NAMESPACE avx512_bf16
-#define NIBBLE_LANES 16
-#define NIBBLE_LINALG_BF16
-#include "nibble/linalg/gemm-inl.h"
-#undef NIBBLE_LINALG_BF16
-#undef NIBBLE_NAMESPACE
-#undef NIBBLE_LANES
-NIBBLE_END_TARGET
-
 namespace nibble::linalg {
+namespace {
+
+// Integers of a line have at most this Euclidean norm, with their rounding (at most half of the root
+// of the depth) below 2^15: no integer is larger, and no sum of products of two lines above 2^30.
+constexpr double kLargestNorm = 32750;
+
+double norm_of(const PanelSource<float>& source, size_t line) {
+  double sum = 0;
+  for (size_t k = 0; k < source.depth; ++k) {
+    const double x =
+        source.along_depth ? source.data[line * source.stride + k] : source.data[k * source.stride + line];
+    sum += x * x;
+  }
+  return std::sqrt(sum);
+}
+
+}  // namespace
+
+void choose_scales(const PanelSource<float>& source, const float* squares, size_t width, float* factors,
+                   float* scales) {
+  constexpr float kTiny = 1e-25f;  // squares below it may have been lost
+  for (size_t i = 0; i < width; ++i) {
+    factors[i] = 0.f;
+    scales[i] = 0.f;
+    if (i >= source.width) continue;
+    const bool reliable = squares[i] > kTiny && std::isfinite(squares[i]);
+    const double norm = reliable ? std::sqrt(double{squares[i]}) : norm_of(source, i);
+    if (norm == 0) continue;
+    if (!std::isfinite(norm)) {
+      factors[i] = scales[i] = std::numeric_limits<float>::quiet_NaN();
+      continue;
+    }
+    int exponent = 0;
+    std::frexp(kLargestNorm / norm, &exponent);  // in [2^(exponent - 1), 2^exponent)
+    exponent = std::min(exponent - 1, 126);
+    factors[i] = std::ldexp(1.f, exponent);
+    scales[i] = std::ldexp(1.f, -exponent);
+  }
+}
+
 namespace {
 
 // Operands are packed in blocks of at most this many rows of A and columns of B.
@@ -66,8 +98,8 @@ class Product {
     const size_t row_block = round_up(std::min(c_.rows(), kMaxBlock), kernels_.rows);
     const size_t col_block = round_up(std::min(c_.cols(), kMaxBlock), kernels_.cols);
     const size_t steps = divide_up(std::min(depth, kernels_.block_depth), kernels_.step);
-    const size_t a_bytes = round_up(row_block / kernels_.rows * steps * kernels_.a_step_bytes, 64);
-    const size_t b_bytes = row_block == 0 ? 0 : col_block / kernels_.cols * steps * kernels_.b_step_bytes;
+    const size_t a_bytes = round_up(row_block / kernels_.rows * kernels_.a_panel_bytes(steps), 64);
+    const size_t b_bytes = col_block / kernels_.cols * kernels_.b_panel_bytes(steps);
     a_panels_ = scratch(a_bytes + b_bytes);
     b_panels_ = a_panels_ + a_bytes;
     for (size_t left = 0; left < c_.cols(); left += col_block) {
@@ -116,11 +148,11 @@ class Product {
         if (i < a_count) {
           const Range panel = slice(i, kernels_.rows, rows.size);
           kernels_.pack_a(source(a_, !a_.transposed, rows.begin + panel.begin, depth),
-                          a_panels_ + i * steps * kernels_.a_step_bytes);
+                          a_panels_ + i * kernels_.a_panel_bytes(steps));
         } else {
           const Range panel = slice(i - a_count, kernels_.cols, cols.size);
           kernels_.pack_b(source(b_, b_.transposed, cols.begin + panel.begin, depth),
-                          b_panels_ + (i - a_count) * steps * kernels_.b_step_bytes);
+                          b_panels_ + (i - a_count) * kernels_.b_panel_bytes(steps));
         }
       }
     });
@@ -157,10 +189,10 @@ class Product {
     const size_t steps = divide_up(depth.size, kernels_.step);
     for (size_t i = tile_rows.begin; i < tile_rows.end(); i += kernels_.rows) {
       const Range panel_rows = {rows.begin + i, std::min(kernels_.rows, rows.size - i)};
-      const std::byte* const a = a_panels_ + i / kernels_.rows * steps * kernels_.a_step_bytes;
+      const std::byte* const a = a_panels_ + i / kernels_.rows * kernels_.a_panel_bytes(steps);
       for (size_t j = tile_cols.begin; j < tile_cols.end(); j += kernels_.cols) {
         const Range panel_cols = {cols.begin + j, std::min(kernels_.cols, cols.size - j)};
-        const std::byte* const b = b_panels_ + j / kernels_.cols * steps * kernels_.b_step_bytes;
+        const std::byte* const b = b_panels_ + j / kernels_.cols * kernels_.b_panel_bytes(steps);
         multiply_block(panel_rows, panel_cols, a, b, steps, options_.accumulate || depth.begin > 0);
       }
     }
@@ -211,16 +243,10 @@ void multiply(const Operand<T>& a, const Operand<T>& b, MatrixView<T> c, const G
   Product<T>(a, b, c, options, kernels, pool).run();
 }
 
-bool multiplies_bf16(CpuTarget target) {
-  static const bool supported = __builtin_cpu_supports("avx512bf16") != 0;
-  return target == CpuTarget::kAvx512 && supported;
-}
-
-GemmKernels<float> bf16_kernels(CpuTarget target) {
-  if (multiplies_bf16(target)) return avx512_bf16::gemm_kernels<avx512_bf16::Bf16Arithmetic>();
-  if (target == CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::RoundedArithmetic>();
-  if (target == CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::RoundedArithmetic>();
-  return scalar::gemm_kernels<scalar::RoundedArithmetic>();
+GemmKernels<float> int16_kernels(CpuTarget target) {
+  if (target == CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::Int16Arithmetic>();
+  if (target == CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::Int16Arithmetic>();
+  return scalar::gemm_kernels<scalar::Int16Arithmetic>();
 }
 
 GemmKernels<float> f32_kernels(CpuTarget target) {
@@ -238,13 +264,13 @@ GemmKernels<double> f64_kernels(CpuTarget target) {
 }  // namespace
 
 Arithmetic fastest_arithmetic() {
-  return multiplies_bf16(cpu_target()) ? Arithmetic::kBf16 : Arithmetic::kF32;
+  return cpu_target() == CpuTarget::kScalar ? Arithmetic::kF32 : Arithmetic::kInt16;
 }
 
 void gemm(const Operand<float>& a, const Operand<float>& b, MatrixView<float> c, const GemmOptions& options,
           ThreadPool& pool, CpuTarget target) {
-  const bool bf16 = options.arithmetic == Arithmetic::kBf16;
-  multiply(a, b, c, options, bf16 ? bf16_kernels(target) : f32_kernels(target), pool);
+  const bool int16 = options.arithmetic == Arithmetic::kInt16;
+  multiply(a, b, c, options, int16 ? int16_kernels(target) : f32_kernels(target), pool);
 }
 
 void gemm(const Operand<double>& a, const Operand<double>& b, MatrixView<double> c,

@@ -28,6 +28,11 @@ struct GemmKernels {
   size_t step;         // elements of depth that are packed together
   size_t a_step_bytes;
   size_t b_step_bytes;
+  size_t a_head_bytes;  // before the first step
+  size_t b_head_bytes;
+
+  size_t a_panel_bytes(size_t steps) const { return a_head_bytes + steps * a_step_bytes; }
+  size_t b_panel_bytes(size_t steps) const { return b_head_bytes + steps * b_step_bytes; }
 
   void (*pack_a)(const PanelSource<T>& source, void* panel);
   void (*pack_b)(const PanelSource<T>& source, void* panel);
@@ -35,6 +40,14 @@ struct GemmKernels {
   void (*multiply)(const void* a, const void* b, size_t steps, T* c, size_t stride, bool accumulate,
                    bool negate);
 };
+
+// Of Arithmetic::kInt16, which has a scale for each line of an operand and block of depth.
+constexpr size_t kInt16BlockDepth = 768;
+
+// For lines with these sums of squares, [width]: factor: what makes integers of a line, a power of 2;
+// scale: its inverse. NaN, both, for a line that is not finite.
+void choose_scales(const PanelSource<float>& source, const float* squares, size_t width, float* factors,
+                   float* scales);
 
 // The largest register block of any instruction set.
 constexpr size_t kMaxRegisterBlock = 14 * 32;

@@ -3,14 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <string>
 #include <vector>
-
-#include "nibble/base/float16.h"
 
 namespace nibble::linalg {
 namespace {
@@ -81,7 +78,7 @@ std::string describe(const Shape& s, bool ta, bool tb, const GemmOptions& o, Cpu
   return std::string(cpu_target_name(target)) + " " + std::to_string(s.m) + "x" + std::to_string(s.n) + "x" +
          std::to_string(s.k) + (ta ? " at" : "") + (tb ? " bt" : "") + (o.accumulate ? " accumulate" : "") +
          (o.negate ? " negate" : "") + (o.lower_triangle ? " lower" : "") +
-         (o.upper_triangle ? " upper" : "") + (o.arithmetic == Arithmetic::kBf16 ? " bf16" : "");
+         (o.upper_triangle ? " upper" : "") + (o.arithmetic == Arithmetic::kInt16 ? " int16" : "");
 }
 
 // One shape with every transposition, on every instruction set.
@@ -111,7 +108,7 @@ void expect_exact_for_all_shapes(const GemmOptions& options) {
 
 TEST(Gemm, MultipliesFloats) { expect_exact_for_all_shapes<float>({}); }
 TEST(Gemm, MultipliesDoubles) { expect_exact_for_all_shapes<double>({}); }
-TEST(Gemm, MultipliesBfloat16) { expect_exact_for_all_shapes<float>({.arithmetic = Arithmetic::kBf16}); }
+TEST(Gemm, MultipliesIntegers) { expect_exact_for_all_shapes<float>({.arithmetic = Arithmetic::kInt16}); }
 
 TEST(Gemm, AddsToTheResultOrSubtractsFromIt) {
   for (const bool accumulate : {false, true}) {
@@ -119,7 +116,7 @@ TEST(Gemm, AddsToTheResultOrSubtractsFromIt) {
       expect_exact<float>({29, 70, 800}, {.accumulate = accumulate, .negate = negate});
       expect_exact<double>({29, 70, 400}, {.accumulate = accumulate, .negate = negate});
       expect_exact<float>({29, 70, 800},
-                          {.accumulate = accumulate, .negate = negate, .arithmetic = Arithmetic::kBf16});
+                          {.accumulate = accumulate, .negate = negate, .arithmetic = Arithmetic::kInt16});
     }
   }
 }
@@ -131,7 +128,7 @@ TEST(Gemm, ComputesOnlyTheTriangleAskedFor) {
       expect_exact<float>(s, {.accumulate = accumulate, .lower_triangle = true});
       expect_exact<float>(s, {.accumulate = accumulate, .upper_triangle = true});
       expect_exact<double>(s, {.accumulate = accumulate, .lower_triangle = true});
-      expect_exact<float>(s, {.lower_triangle = true, .arithmetic = Arithmetic::kBf16});
+      expect_exact<float>(s, {.lower_triangle = true, .arithmetic = Arithmetic::kInt16});
     }
   }
 }
@@ -164,7 +161,7 @@ TEST(Gemm, GivesTheSameBitsForAnyNumberOfThreads) {
   const Matrix<float> a = random_reals<float>(300, 900, 1);
   const Matrix<float> b = random_reals<float>(500, 900, 2);
   for (const CpuTarget target : supported_cpu_targets()) {
-    for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kBf16}) {
+    for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kInt16}) {
       std::vector<Matrix<float>> results;
       for (const size_t threads : {1u, 2u, 3u}) {
         ThreadPool pool(threads);
@@ -182,7 +179,7 @@ TEST(Gemm, GivesAnElementTheSameBitsWhateverIsComputedWithIt) {
   ThreadPool pool(2);
   const Matrix<float> a = random_reals<float>(50, 900, 1);
   const Matrix<float> b = random_reals<float>(100, 900, 2);
-  for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kBf16}) {
+  for (const Arithmetic arithmetic : {Arithmetic::kF32, Arithmetic::kInt16}) {
     Matrix<float> whole(50, 100);
     gemm({a.view()}, {b.view(), true}, whole.view(), {.arithmetic = arithmetic}, pool);
     Matrix<float> part(7, 11);
@@ -194,55 +191,83 @@ TEST(Gemm, GivesAnElementTheSameBitsWhateverIsComputedWithIt) {
   }
 }
 
-TEST(Gemm, RoundsOperandsToTheNearestBfloat16AndNotTheirProducts) {
+double norm_of_row(const Matrix<float>& m, size_t row) {
+  double sum = 0;
+  for (size_t k = 0; k < m.cols; ++k) sum += double{m.at(row, k)} * double{m.at(row, k)};
+  return std::sqrt(sum);
+}
+
+// a bᵀ, with elements off by at most 1/32700 of the norm of their row in a block of depth.
+void expect_close_with_integers(const Matrix<float>& a, const Matrix<float>& b) {
   ThreadPool pool(2);
-  const Matrix<float> a = random_reals<float>(40, 1000, 1);
-  const Matrix<float> b = random_reals<float>(1000, 70, 2);
-  Matrix<float> rounded_a = a;
-  Matrix<float> rounded_b = b;
-  for (float& value : rounded_a.data) value = bf16_to_float(float_to_bf16(value));
-  for (float& value : rounded_b.data) value = bf16_to_float(float_to_bf16(value));
   const Matrix<float> expected =
-      reference<float>({rounded_a.view()}, {rounded_b.view()}, Matrix<float>(40, 70), {});
+      reference<float>({a.view()}, {b.view(), true}, Matrix<float>(a.rows, b.rows), {});
   for (const CpuTarget target : supported_cpu_targets()) {
-    Matrix<float> c(40, 70);
-    gemm({a.view()}, {b.view()}, c.view(), {.arithmetic = Arithmetic::kBf16}, pool, target);
-    for (size_t i = 0; i < 40; ++i) {
-      // Operands that are not rounded, or are cut off, are wrong by 0.1 here.
-      for (size_t j = 0; j < 70; ++j)
-        ASSERT_NEAR(c.at(i, j), expected.at(i, j), 1e-4) << cpu_target_name(target);
+    for (const bool transposed : {false, true}) {
+      Matrix<float> flipped(b.cols, b.rows);
+      for (size_t j = 0; j < b.rows; ++j) {
+        for (size_t k = 0; k < b.cols; ++k) flipped.at(k, j) = b.at(j, k);
+      }
+      Matrix<float> c(a.rows, b.rows);
+      gemm({a.view()}, {transposed ? b.view() : flipped.view(), transposed}, c.view(),
+           {.arithmetic = Arithmetic::kInt16}, pool, target);
+      for (size_t i = 0; i < a.rows; ++i) {
+        for (size_t j = 0; j < b.rows; ++j) {
+          // Of each operand: |Σ δ_k b_k| <= |δ| |b|, |δ| <= √K |a| / 32700; and the roundings of results.
+          const double bound = 2.1 * std::sqrt(static_cast<double>(a.cols)) / 32700 + 0x1p-20;
+          ASSERT_NEAR(c.at(i, j), expected.at(i, j), bound * norm_of_row(a, i) * norm_of_row(b, j))
+              << cpu_target_name(target) << (transposed ? " bt" : "");
+        }
+      }
     }
   }
 }
 
-// A sum of one product is the product: ties, overflow and what is not a number.
-TEST(Gemm, RoundsSpecialValuesToBfloat16AsTheConversionDoes) {
+TEST(Gemm, RoundsToIntegersOfTheScaleThatALineNeeds) {
+  Matrix<float> a = random_reals<float>(40, 1000, 1);
+  Matrix<float> b = random_reals<float>(70, 1000, 2);
+  for (size_t i = 0; i < a.rows; ++i) {
+    for (size_t k = 0; k < a.cols; ++k) a.at(i, k) *= std::ldexp(1.f, static_cast<int>(i) - 20);
+  }
+  for (size_t k = 0; k < b.cols; ++k) b.at(7, k) = 0.f;
+  b.at(3, 11) = 1e4f;
+  expect_close_with_integers(a, b);
+}
+
+// Where |Σ a b| = |a| |b| sums are as large as they can be.
+TEST(Gemm, OverflowsNoSumOfIntegers) {
+  for (const size_t depth : {1u, 2u, 5u, 767u, 768u, 1537u}) {
+    Matrix<float> a(9, depth);
+    for (size_t i = 0; i < a.rows; ++i) {
+      for (size_t k = 0; k < depth; ++k) {
+        const float sizes[] = {1.f, -1.f, 0.99f, 1.01f, 127.f, 1e25f, 1e-30f, k == 0 ? 5.f : 1e-9f, 0.7f};
+        a.at(i, k) = sizes[i] * (i == 8 && k % 2 == 1 ? -1.f : 1.f);
+      }
+    }
+    Matrix<float> b = a;
+    for (float& value : b.data) value = std::fabs(value) > 1e20f ? 1.f : value;
+    expect_close_with_integers(a, b);
+  }
+}
+
+// And no other line is harmed by one.
+TEST(Gemm, MakesResultsOfALineThatIsNotFiniteNaN) {
   ThreadPool pool(1);
-  const float values[] = {1.00390625f,
-                          1.01171875f,
-                          -1.00390625f,
-                          3.4e38f,
-                          -3.4e38f,
-                          std::numeric_limits<float>::infinity(),
-                          0.f,
-                          1e-30f,
-                          std::numeric_limits<float>::quiet_NaN(),
-                          std::bit_cast<float>(0x7FFFFFFFu)};
-  const size_t count = std::size(values);
-  const float one = 1.f;
-  for (const CpuTarget target : supported_cpu_targets()) {
-    for (const bool transposed : {false, true}) {
-      std::vector<float> c(count);
-      const MatrixView<const float> row(values, 1, count);
-      const MatrixView<const float> column(values, count, 1);
-      gemm({MatrixView<const float>(&one, 1, 1)}, {transposed ? column : row, transposed},
-           {c.data(), 1, count}, {.arithmetic = Arithmetic::kBf16}, pool, target);
-      for (size_t i = 0; i < count; ++i) {
-        const float expected = bf16_to_float(float_to_bf16(values[i]));
-        if (std::isnan(expected)) {
-          EXPECT_TRUE(std::isnan(c[i])) << i;
-        } else {
-          EXPECT_EQ(c[i], expected) << i;
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    Matrix<float> a = random_reals<float>(20, 100, 1);
+    const Matrix<float> b = random_reals<float>(100, 40, 2);
+    const Matrix<float> expected = reference<float>({a.view()}, {b.view()}, Matrix<float>(20, 40), {});
+    a.at(3, 50) = bad;
+    for (const CpuTarget target : supported_cpu_targets()) {
+      Matrix<float> c(20, 40);
+      gemm({a.view()}, {b.view()}, c.view(), {.arithmetic = Arithmetic::kInt16}, pool, target);
+      for (size_t i = 0; i < 20; ++i) {
+        for (size_t j = 0; j < 40; ++j) {
+          if (i == 3) {
+            EXPECT_TRUE(std::isnan(c.at(i, j))) << cpu_target_name(target);
+          } else {
+            EXPECT_NEAR(c.at(i, j), expected.at(i, j), 0.1);
+          }
         }
       }
     }
