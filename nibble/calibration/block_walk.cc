@@ -382,7 +382,8 @@ Status BlockWalk::branch(Block& block, const BranchNorms& norms,
   return last_linear(block, norms, first, attention, last, quantize_linears);
 }
 
-Expected<BlockReport> BlockWalk::walk(size_t layer, const QuantizeLinears& quantize_linears) {
+Expected<BlockReport> BlockWalk::walk(size_t layer, const WalkSteps& steps) {
+  const QuantizeLinears& quantize_linears = steps.quantize;
   Block block;
   block.modules = block_modules(source_.spec, layer, source_.prefix_missing);
   if (source_.spec.names.parallel || source_.spec.num_experts > 0) {
@@ -402,6 +403,20 @@ Expected<BlockReport> BlockWalk::walk(size_t layer, const QuantizeLinears& quant
   NIBBLE_RETURN_IF_ERROR(branch(block, {parts.mlp_in_norm.get(), parts.mlp_out_norm.get()},
                                 {mlp.gate_up, mlp.gate, mlp.up}, mlp.down, false, quantize_linears));
   return report();
+}
+
+Status BlockWalk::walk_head(const WalkSteps&) {
+  return fail(ErrorCode::kUnsupported, "the head cannot be calibrated yet");
+}
+Expected<WalkCheck> BlockWalk::check() { return fail(ErrorCode::kUnsupported, "no check yet"); }
+Status BlockWalk::gather_block(size_t, const std::function<Status(std::span<const BlockInput>)>&) {
+  return fail(ErrorCode::kUnsupported, "whole blocks cannot be gathered yet");
+}
+Expected<double> BlockWalk::block_difference(const BlockReplacement&) {
+  return fail(ErrorCode::kUnsupported, "whole blocks cannot be gathered yet");
+}
+Status BlockWalk::use_in_check(BlockReplacement) {
+  return fail(ErrorCode::kUnsupported, "whole blocks cannot be gathered yet");
 }
 
 Expected<BlockReport> BlockWalk::report() {

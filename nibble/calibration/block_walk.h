@@ -8,6 +8,7 @@
 // (docs/quantizers.md): that of the float model and that of the model whose earlier layers are quantized.
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,19 +32,22 @@ struct WalkOptions {
   bool token_weights = true;         // tokens weigh 1 / mean(stream^2) in o_proj and down_proj
   std::filesystem::path spill = {};  // activations go to files in this folder; empty: to memory
   size_t tokens_at_once = 2048;      // whole sequences, at least one
+  size_t held_out = 0;  // the last so many sequences take no part in statistics: they are for check()
 };
 
-// What the linears that read one input have seen.
+// What the linears that read one input have seen. Nothing of modules that are known already: gram.data() is
+// null. An expert that no token was routed to has a gram of zeros, and 0 tokens.
 struct InputStatistics {
-  MatrixView<const float> gram;     // [in, in], symmetric: mean of x xᵀ over the tokens
-  std::span<const float> mean_abs;  // [in]: mean |x|
-  size_t tokens = 0;
+  MatrixView<const float> gram = {};     // [in, in], symmetric: mean of x xᵀ over the tokens
+  std::span<const float> mean_abs = {};  // [in]: mean |x|
+  size_t tokens = 0;                     // of an expert: those that were routed to it
 };
 
 struct LinearTask {
   std::string module;
   MatrixView<const float> weight;  // [out, in]
-  MatrixView<const float> shift;   // D of the target W + D Hd⁻¹, [out, in]; empty without a float stream
+  // D of the target W + D Hd⁻¹, [out, in]; empty without a float stream and for known modules.
+  MatrixView<const float> shift;
   // Where the values go that the rest of the walk shall use: the dequantized weight. Holds `weight`.
   MatrixView<float> result;
 };
@@ -51,9 +55,38 @@ struct LinearTask {
 // Called with all linears of one input, in the order of the forward pass.
 using QuantizeLinears = std::function<Status(const InputStatistics&, std::span<LinearTask>)>;
 
+struct WalkSteps {
+  // True where every one of these modules was finished by an earlier run: nothing is gathered for them, but
+  // `quantize` is called all the same, with empty statistics, and fills `result`. May be empty.
+  std::function<bool(std::span<const std::string> modules)> known;
+  QuantizeLinears quantize;
+};
+
 // How far the quantized stream is from the float one after a block: |q - f|^2 / |f|^2; 0 with one stream.
 struct BlockReport {
   double stream_error = 0.0;
+};
+
+// The quantized stream against the float one over the held-out sequences, at all tokens that have a next one.
+struct WalkCheck {
+  double kl = 0;              // mean KL(float || quantized) of the next token, nats
+  double top1_agreement = 0;  // share of tokens with the same most likely next token
+  double perplexity_float = 0;
+  double perplexity_quantized = 0;
+  size_t tokens = 0;
+};
+
+// Linears that read one input, and what they saw in the float model. A router of experts stands here by
+// itself, with all tokens, since what is folded into the norm before it must be folded into it too.
+struct BlockInput {
+  std::vector<std::string> modules;
+  InputStatistics seen;
+};
+
+// Values in place of the file's, by tensor: "model.layers.0.self_attn.q_proj.weight" [out * in], "... .bias"
+// [out], "model.layers.0.input_layernorm.weight" [n]; as the file would store them (Gemma's norms: w - 1).
+struct BlockReplacement {
+  std::map<std::string, std::vector<float>> tensors;
 };
 
 // One thread at a time.
@@ -65,8 +98,27 @@ class BlockWalk {
 
   // The embeddings of all tokens.
   Status start();
-  // Walks block `layer`; blocks are walked in order.
-  Expected<BlockReport> walk(size_t layer, const QuantizeLinears& quantize);
+  // Walks block `layer`; blocks are walked in order. kDataLoss where an input is not finite.
+  Expected<BlockReport> walk(size_t layer, const WalkSteps& steps);
+  // The head as one more linear, after the last block: it reads the final norm's output. kUnsupported for a
+  // head that shares the embedding's weight.
+  Status walk_head(const WalkSteps& steps);
+  // After the last block, and after walk_head() where that is called. kInvalidArgument without held-out
+  // sequences.
+  Expected<WalkCheck> check();
+
+  // For methods that look at a whole block before they change it (AWQ), instead of walk(): gathers what all
+  // inputs of the block see, then calls fn. The stream goes on with the file's weights. fn may call the two
+  // functions below.
+  Status gather_block(size_t layer, const std::function<Status(std::span<const BlockInput>)>& fn);
+  // |y' - y| / |y| of the block's output over the first group of calibration tokens, in float32 arithmetic:
+  // y with the file's values, y' with the replaced ones. That a fold changed nothing is seen here.
+  // kInvalidArgument for a tensor that the block does not have, or of another size.
+  Expected<double> block_difference(const BlockReplacement& replacement);
+  // The held-out rows of the quantized stream go through the block with these values, for check();
+  // otherwise with the file's.
+  Status use_in_check(BlockReplacement replacement);
+
   // Rows of a residual stream as they are now: [count, hidden_size].
   Status stream(bool quantized, size_t first_row, MatrixView<float> values) const;
 

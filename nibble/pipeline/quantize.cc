@@ -184,7 +184,7 @@ Status calibrate_all(Run& run) {
       }
       return {};
     };
-    NIBBLE_TRY(const BlockReport report, walk.walk(layer, quantize));
+    NIBBLE_TRY(const BlockReport report, walk.walk(layer, {.known = {}, .quantize = quantize}));
     if (walk_options.float_stream)
       log_verbose("block {}: the stream is off by {:.3g}", layer, report.stream_error);
     if (progress) progress->advance();
