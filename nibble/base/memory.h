@@ -3,14 +3,24 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
+
+#include "nibble/base/error.h"
 
 namespace nibble {
 
 // The most memory that was ever resident in this process, from /proc; 0 where that cannot be read.
 size_t peak_memory_bytes();
 
+// What processes may still take without swapping, of the machine and of this process's cgroup; 0 where that
+// cannot be read.
+size_t available_memory_bytes();
+
 // "1.3 GB", "540 MB", "12 kB": decimal, as disks and the hub count.
 std::string human_bytes(size_t bytes);
+
+// "8GB", "4G", "500MiB", "8000000000"; kInvalidArgument for what is no size.
+Expected<size_t> parse_bytes(std::string_view text);
 
 }  // namespace nibble
 

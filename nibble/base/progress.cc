@@ -33,16 +33,14 @@ void Progress::advance(size_t amount) {
 
 void Progress::draw() {
   const double seconds = std::chrono::duration<double>(last_draw_ - start_).count();
-  std::string line = fmt::format("\r\x1b[K{}: {}", what_, done_);
-  if (total_ > 0) {
-    line += fmt::format("/{} {}", total_, unit_);
-    if (done_ > 0 && seconds > 1) {
-      const double left = seconds / static_cast<double>(done_) * static_cast<double>(total_ - done_);
-      line += fmt::format(", {:.0f} s left", left);
-    }
+  const double share = total_ == 0 ? 0.0 : static_cast<double>(done_) / static_cast<double>(total_);
+  std::string line = fmt::format("\r\x1b[K{}: ", what_);
+  if (unit_.empty()) {
+    line += fmt::format("{:.0f} %", 100 * share);
   } else {
-    line += fmt::format(" {}", unit_);
+    line += total_ > 0 ? fmt::format("{}/{} {}", done_, total_, unit_) : fmt::format("{} {}", done_, unit_);
   }
+  if (share > 0 && seconds > 1) line += fmt::format(", {:.0f} s left", seconds / share - seconds);
   std::fputs(line.c_str(), stderr);
 }
 

@@ -11,7 +11,8 @@ namespace nibble {
 // only on a terminal and never with -q; a pipe or a log file sees nothing of it.
 class Progress {
  public:
-  // unit: "tensors", "tokens". total 0: not known.
+  // unit: "tensors", "tokens"; empty: amounts mean nothing to people and are shown in percent of total.
+  // total 0: not known.
   Progress(std::string what, size_t total, std::string unit);
   ~Progress();  // clears the line
   Progress(const Progress&) = delete;

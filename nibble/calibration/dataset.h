@@ -55,6 +55,9 @@ Expected<CalibrationData> load_calibration_data(const std::vector<DataSource>& s
 // The text inside the program (calibration/default_data.md says where it comes from).
 std::string_view default_calibration_text();
 
+// 15 kB of the same kinds of text that are never calibrated with, to look at the result with.
+std::string_view held_out_text();
+
 }  // namespace nibble
 
 #endif  // NIBBLE_CALIBRATION_DATASET_H_

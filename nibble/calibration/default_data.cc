@@ -1,5 +1,7 @@
 // default_data.txt, put into the program by the assembler.
 
+#include <string>
+
 #include "nibble/calibration/dataset.h"
 
 // clang-format off
@@ -18,10 +20,38 @@ extern "C" const char nibble_default_data_begin[];
 extern "C" const char nibble_default_data_end[];
 
 namespace nibble {
+namespace {
 
-std::string_view default_calibration_text() {
-  return {nibble_default_data_begin,
-          static_cast<size_t>(nibble_default_data_end - nibble_default_data_begin)};
+// One paragraph in so many is held out: from every part, and enough for a look at a model.
+constexpr size_t kHeldOutEvery = 32;
+
+struct DefaultText {
+  std::string calibration, held_out;
+};
+
+DefaultText split_default_text() {
+  constexpr std::string_view kBreak = "\n\n";
+  std::string_view left(nibble_default_data_begin,
+                        static_cast<size_t>(nibble_default_data_end - nibble_default_data_begin));
+  DefaultText text;
+  for (size_t paragraph = 1; !left.empty(); ++paragraph) {
+    const size_t end = left.find(kBreak);
+    const size_t size = end == std::string_view::npos ? left.size() : end + kBreak.size();
+    (paragraph % kHeldOutEvery == 0 ? text.held_out : text.calibration) += left.substr(0, size);
+    left.remove_prefix(size);
+  }
+  return text;
 }
+
+const DefaultText& default_text() {
+  static const DefaultText text = split_default_text();
+  return text;
+}
+
+}  // namespace
+
+std::string_view default_calibration_text() { return default_text().calibration; }
+
+std::string_view held_out_text() { return default_text().held_out; }
 
 }  // namespace nibble

@@ -130,7 +130,7 @@ void add_output_folder_options(CLI::App& app, OutputFolderOptions& options) {
   app.add_option("-o,--output", options.output, "The folder to write")->type_name("DIR")->required();
   add_integer(app, "--max-shard-size", options.max_shard_size,
               "Bytes of tensors per file (default: 5000000000)", 1, int64_t{1} << 50);
-  app.add_flag("--force", options.force, "Write into a folder that has files in it");
+  app.add_flag("--overwrite,--force", options.force, "Write into a folder that has files in it");
 }
 
 void add_load_options(CLI::App& app, LoadOptions& options) {

@@ -1,11 +1,13 @@
 #include <memory>
 
 #include "nibble/base/log.h"
+#include "nibble/base/mapped_file.h"
 #include "nibble/base/memory.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
-#include "nibble/pipeline/quantize.h"
+#include "nibble/cli/quantize_report.h"
+#include "nibble/config/dynamic_rules.h"
 
 namespace nibble::cli {
 namespace {
@@ -20,16 +22,88 @@ struct Options {
   std::string method = "gptq";
   std::string effort = "default";
   std::string format;
+  std::string engine;
   std::string compute = "auto";
-  std::string dataset;
-  std::optional<int64_t> bits, group_size, nsamples, seqlen, seed;
-  std::optional<double> damp_percent, mse;
+  std::string dataset, dynamic, max_memory;
+  std::vector<std::string> skip;
+  std::optional<int64_t> bits, group_size, blocksize, nsamples, seqlen, seed;
+  std::optional<double> damp_percent, mse, int8_threshold;
   bool sym = true;
-  bool desc_act = false, static_groups = false, no_gar = false, double_quant = false, quick = false;
+  CLI::Option* sym_option = nullptr;
+  bool desc_act = false, static_groups = false, no_gar = false, lm_head = false, signed_scales = false;
+  bool double_quant = false, quick = false, dry_run = false, no_check = false, from_quantized = false;
 };
 
 bool is_bitsandbytes(const Options& options) {
   return options.method == "nf4" || options.method == "fp4" || options.method == "int8";
+}
+
+bool is_awq_layout(const std::string& format) { return format.starts_with("gem"); }
+
+bool writes_awq(const Options& options) {
+  return options.method == "awq" || (options.method == "rtn" && is_awq_layout(options.format));
+}
+
+// An option that was given, and the methods that it says something to.
+struct Meaning {
+  std::string_view option;
+  bool given;
+  bool meant;
+};
+
+Status check_combination(const Options& o) {
+  const bool bnb = is_bitsandbytes(o);
+  const bool four_bit = bnb && o.method != "int8";
+  const bool awq = writes_awq(o);
+  const bool gptq = !bnb && !awq;
+  const bool calibrated = !bnb && o.method != "rtn";
+  const Meaning meanings[] = {
+      {"--bits", o.bits.has_value(), !bnb},
+      {"--group-size", o.group_size.has_value(), !bnb},
+      {"--blocksize", o.blocksize.has_value(), four_bit},
+      {"--double-quant", o.double_quant, four_bit},
+      {"--llm-int8-threshold", o.int8_threshold.has_value(), o.method == "int8"},
+      {"--format", !o.format.empty(), !bnb},
+      {"--for", !o.engine.empty(), !bnb},
+      {"--sym/--no-sym", o.sym_option->count() > 0, gptq},
+      {"--desc-act", o.desc_act, gptq && calibrated},
+      {"--static-groups", o.static_groups, gptq && calibrated && o.effort == "compat"},
+      {"--no-act-group-aware", o.no_gar, gptq && calibrated && o.effort == "compat"},
+      {"--mse", o.mse.has_value(), gptq && (o.method == "rtn" || o.effort == "compat")},
+      {"--damp-percent", o.damp_percent.has_value(), calibrated && !(awq && o.effort == "compat")},
+      {"--signed-scales", o.signed_scales, gptq && calibrated && o.sym && o.effort != "compat"},
+      {"--dynamic", !o.dynamic.empty(), gptq},
+      {"--lm-head", o.lm_head, gptq && calibrated},
+      {"--dataset", !o.dataset.empty(), calibrated},
+      {"--nsamples", o.nsamples.has_value(), calibrated},
+      {"--seqlen", o.seqlen.has_value(), calibrated},
+      {"--quick", o.quick, calibrated},
+  };
+  for (const Meaning& meaning : meanings) {
+    if (!meaning.given || meaning.meant) continue;
+    return fail(ErrorCode::kInvalidArgument, "{} says nothing to {}{}", meaning.option, o.method,
+                calibrated ? fmt::format(" with --effort {}", o.effort) : "")
+        .with_fix("Leave it out, or see nibble quantize --help for what it goes with.");
+  }
+  if (o.method == "awq" && !o.format.empty() && !is_awq_layout(o.format)) {
+    return fail(ErrorCode::kInvalidArgument, "--format {} is a layout of GPTQ files", o.format)
+        .with_fix("AWQ files are gemm (the default), gemv or gemv_fast.");
+  }
+  if (o.method == "gptq" && is_awq_layout(o.format)) {
+    return fail(ErrorCode::kInvalidArgument, "--format {} is a layout of AWQ files", o.format)
+        .with_fix("Write --method awq: it takes the same solver and the same options.");
+  }
+  return {};
+}
+
+// The word itself as a part of a regular expression.
+std::string escape_pattern(std::string_view word) {
+  std::string pattern;
+  for (const char c : word) {
+    if (std::string_view("\\.^$|()[]{}*+?").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
 }
 
 Expected<GPTQConfig> gptq_config(const Options& options) {
@@ -40,11 +114,28 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
   config.has_sym = true;
   config.desc_act = options.desc_act;
   config.static_groups = options.static_groups;
+  config.lm_head = options.lm_head;
   config.act_group_aware = !options.no_gar && !options.desc_act && config.group_size > 0;
   config.damp_percent = options.damp_percent.value_or(options.effort == "compat" ? 0.05 : 0.01);
-  // The v1 layout cannot hold a zero point of 0, which asymmetric groups may have.
-  config.checkpoint_format = !options.format.empty() ? options.format : config.sym ? "gptq" : "gptq_v2";
+  // The v1 layout cannot hold a zero point of 0, which asymmetric groups may have, and only gptq_p has
+  // room for 5 to 7 bits.
+  const bool planar = config.bits >= 5 && config.bits <= 7;
+  config.checkpoint_format = !options.format.empty() ? options.format
+                             : planar                ? "gptq_p"
+                             : config.sym            ? "gptq"
+                                                     : "gptq_v2";
   config.quantizer = {"nibble:" NIBBLE_VERSION};
+  if (!options.dynamic.empty()) {
+    std::string text = options.dynamic;
+    if (!text.starts_with('{')) {
+      NIBBLE_TRY(text, at(options.dynamic, read_text_file(options.dynamic)));
+    }
+    NIBBLE_TRY(config.dynamic, at("--dynamic", parse_dynamic(text)));
+  }
+  for (const std::string& word : options.skip) {
+    config.dynamic.insert(config.dynamic.begin(), {".*" + escape_pattern(word), true, Json::object()});
+  }
+  config.meta["nibble"] = {{"effort", options.method == "rtn" ? "rtn" : options.effort}};
   NIBBLE_RETURN_IF_ERROR(config.validate());
   return config;
 }
@@ -55,6 +146,9 @@ Expected<AwqConfig> awq_config(const Options& options) {
   config.group_size = options.group_size.value_or(128);
   config.zero_point = true;
   config.version = options.format.empty() ? "gemm" : options.format;
+  config.modules_to_not_convert = options.skip;
+  config.meta["nibble"] = {{"effort", options.method == "rtn" ? "rtn" : options.effort}};
+  config.meta["quantizer"] = {"nibble:" NIBBLE_VERSION};
   NIBBLE_RETURN_IF_ERROR(config.validate());
   return config;
 }
@@ -65,21 +159,17 @@ Expected<BitsAndBytesConfig> bnb_config(const Options& options) {
   config.load_in_4bit = !config.load_in_8bit;
   if (config.load_in_4bit) config.bnb_4bit_quant_type = options.method;
   config.bnb_4bit_use_double_quant = options.double_quant;
+  config.llm_int8_threshold = options.int8_threshold.value_or(6.0);
+  if (!options.skip.empty()) config.llm_int8_skip_modules = options.skip;
   NIBBLE_RETURN_IF_ERROR(config.validate());
   return config;
 }
 
-Status check_combination(const Options& options) {
-  if (is_bitsandbytes(options) &&
-      (options.bits || options.group_size || !options.format.empty() || !options.dataset.empty())) {
-    return fail(ErrorCode::kInvalidArgument, "--bits, --group-size, --format and --dataset say nothing to {}",
-                options.method)
-        .with_fix("bitsandbytes has one layout and needs no data: leave them out.");
-  }
-  if (options.double_quant && (!is_bitsandbytes(options) || options.method == "int8")) {
-    return fail(ErrorCode::kInvalidArgument, "--double-quant goes with nf4 and fp4");
-  }
-  return {};
+Effort effort_of(const std::string& name) {
+  return name == "compat" ? Effort::kCompat
+         : name == "fast" ? Effort::kFast
+         : name == "best" ? Effort::kBest
+                          : Effort::kDefault;
 }
 
 Expected<QuantizeOptions> to_quantize_options(const Options& options) {
@@ -87,17 +177,21 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   QuantizeOptions out;
   if (is_bitsandbytes(options)) {
     NIBBLE_TRY(out.config, bnb_config(options));
-  } else if (options.method == "awq-rtn") {
+  } else if (writes_awq(options)) {
     NIBBLE_TRY(out.config, awq_config(options));
   } else {
     NIBBLE_TRY(out.config, gptq_config(options));
   }
-  out.round_to_nearest = options.method == "rtn" || options.method == "awq-rtn";
-  out.effort = options.effort == "compat" ? Effort::kCompat
-               : options.effort == "fast" ? Effort::kFast
-               : options.effort == "best" ? Effort::kBest
-                                          : Effort::kDefault;
+  out.fit_group_size = !options.group_size;
+  if (!options.engine.empty()) {
+    NIBBLE_TRY(out.engine, engine_from_name(options.engine));
+  }
+  out.effort = effort_of(options.effort);
+  out.round_to_nearest = options.method == "rtn";
   out.mse = options.mse.value_or(0.0);
+  out.awq_damp_percent = options.damp_percent.value_or(out.awq_damp_percent);
+  out.signed_scales = options.signed_scales;
+  out.bnb_blocksize = static_cast<size_t>(options.blocksize.value_or(64));
   if (!options.dataset.empty()) {
     NIBBLE_TRY(out.dataset, parse_dataset(options.dataset));
   }
@@ -107,46 +201,38 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
       static_cast<size_t>(options.seqlen.value_or(static_cast<int64_t>(options.quick ? kQuickLength : 2048)));
   out.data.seed = static_cast<uint64_t>(options.seed.value_or(0));
   out.compute = options.compute == "f32" ? ComputeMode::kF32 : ComputeMode::kAuto;
+  if (!options.max_memory.empty()) {
+    NIBBLE_TRY(out.max_memory, at("--max-memory", parse_bytes(options.max_memory)));
+  }
+  out.from_quantized = options.from_quantized;
+  out.overwrite = options.out.force;
   out.max_shard_size = options.out.shard_size();
+  out.check = !options.no_check;
   out.show_progress = !options.common.quiet;
   return out;
-}
-
-Json to_json(const QuantizedModule& module) {
-  return {{"module", module.module},   {"shape", {module.out_features, module.in_features}},
-          {"bits", module.bits},       {"loss", module.loss},
-          {"damp", module.damp},       {"tokens", module.tokens},
-          {"seconds", module.seconds}, {"rounded_to_nearest", module.rounded_to_nearest}};
 }
 
 Status quantize(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_TRY(const QuantizeOptions request, to_quantize_options(options));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
-  NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
   ThreadPool pool(options.common.num_threads());
-  NIBBLE_TRY(const QuantizeResult result, quantize_model(files, folder.path(), request, pool));
-  folder.keep();
+  if (options.dry_run) {
+    NIBBLE_TRY(const QuantizePlan plan, plan_quantization(files, options.out.output, request, pool));
+    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(to_json(plan)) : write_stdout(to_text(plan) + "\n"));
+    return check_fits(plan, request, options.out.output);
+  }
+  NIBBLE_TRY(const QuantizeResult result, quantize_model(files, options.out.output, request, pool));
   for (const std::string& warning : result.warnings) warn_once(warning);
-  if (options.common.json) {
-    Json modules = Json::array();
-    for (const QuantizedModule& module : result.modules) modules.push_back(to_json(module));
-    return write_json({{"output", options.out.output},
-                       {"method", options.method},
-                       {"modules", modules},
-                       {"calibration_tokens", result.calibration_tokens},
-                       {"seconds", result.seconds},
-                       {"peak_memory_bytes", peak_memory_bytes()},
-                       {"warnings", warnings()}});
+  if (!options.common.json) {
+    report_quantization(result, options.out.output, options.method);
+    return {};
   }
-  for (const QuantizedModule& module : result.modules) {
-    log_verbose("{}  {} x {}  loss {:.3g}  {:.2f} s{}", module.module, module.out_features,
-                module.in_features, module.loss, module.seconds,
-                module.rounded_to_nearest ? "  rounded to nearest" : "");
-  }
-  log_line(LogLevel::kNormal, fmt::format("{}: {} in {:.1f} s, peak memory {}", options.out.output,
-                                          options.method, result.seconds, human_bytes(peak_memory_bytes())));
-  return {};
+  Json json = {{"output", options.out.output}, {"method", options.method}};
+  json.update(to_json(result));
+  json["peak_memory_bytes"] = peak_memory_bytes();
+  json["warnings"] = warnings();
+  return write_json(json);
 }
 
 Action define(CLI::App& app) {
@@ -154,30 +240,73 @@ Action define(CLI::App& app) {
   add_model_option(app, options->model);
   add_output_folder_options(app, options->out);
   add_choice(app, "--method", options->method, "How to quantize",
-             {"gptq", "rtn", "awq-rtn", "nf4", "fp4", "int8"});
+             {"gptq", "awq", "nf4", "fp4", "int8", "rtn"});
   add_choice(app, "--effort", options->effort,
-             "gptq: compat is the original algorithm; fast, default and best are closer to the float model",
+             "gptq, awq: compat is the original algorithm; fast, default and best come closer to the float "
+             "model in the same bytes",
              {"compat", "fast", "default", "best"});
-  add_integer(app, "--bits", options->bits, "Bits per weight (gptq, rtn)", 2, 8);
-  add_integer(app, "--group-size", options->group_size, "Inputs that share a scale; -1 for all", -1, 1 << 20);
-  app.add_flag("--sym,!--no-sym", options->sym, "Symmetric grids (default) or grids with zero points");
-  app.add_flag("--desc-act", options->desc_act, "Columns by falling activation");
-  app.add_flag("--static-groups", options->static_groups, "Grids from the weights before any update");
-  app.add_flag("--no-act-group-aware", options->no_gar, "Columns in their natural order");
+  app.add_flag("--dry-run", options->dry_run, "Say what it would take, and stop");
+  app.add_option("--max-memory", options->max_memory, "Stay below this: 4G; activations go to disk if they must")
+      ->type_name("SIZE");
+  app.add_flag("--from-quantized", options->from_quantized, "Take a quantized model for what its codes stand for");
+  app.add_flag("--no-check", options->no_check, "Do not compare the written model with the original");
+
+  const std::string grid = "What the result is";
+  add_integer(app, "--bits", options->bits, "Bits per weight (default 4)", 2, 8)->group(grid);
+  add_integer(app, "--group-size", options->group_size, "Inputs that share a scale (default 128); -1 for all", -1,
+              1 << 20)
+      ->group(grid);
+  options->sym_option =
+      app.add_flag("--sym,!--no-sym", options->sym, "Symmetric grids (default) or grids with zero points")
+          ->group(grid);
+  add_choice(app, "--format", options->format,
+             "Layout on disk: gptq, gptq_v2, gptq_p; of AWQ: gemm, gemv, gemv_fast",
+             {"gptq", "gptq_v2", "gptq_p", "gemm", "gemv", "gemv_fast"})
+      ->group(grid);
+  add_choice(app, "--for", options->engine,
+             "Who will read it: limits are checked before the work, and a group size is chosen that fits",
+             {"vllm", "transformers", "gptqmodel"})
+      ->group(grid);
+  app.add_option("--skip", options->skip, "Leave modules alone whose name contains this; may be repeated")
+      ->type_name("NAME")
+      ->group(grid);
+  app.add_option("--dynamic", options->dynamic,
+                 "Rules for modules, GPTQModel's way: '{\"-:.*down\": {}, \"+:.*q_proj\": {\"bits\": 8}}', or a file")
+      ->type_name("JSON")
+      ->group(grid);
+  app.add_flag("--lm-head", options->lm_head, "Quantize the head too: 8 bits, groups of 32, as GPTQModel does")
+      ->group(grid);
+  app.add_flag("--double-quant", options->double_quant, "nf4, fp4: quantize the scales too")->group(grid);
+  add_integer(app, "--blocksize", options->blocksize, "nf4, fp4: weights that share a scale (default 64)", 32, 4096)
+      ->group(grid);
+  add_number(app, "--llm-int8-threshold", options->int8_threshold, "int8: larger inputs stay float (default 6)")
+      ->group(grid);
+
+  const std::string solver = "Solver";
+  app.add_flag("--desc-act", options->desc_act, "Columns by falling activation")->group(solver);
+  app.add_flag("--static-groups", options->static_groups, "compat: grids from the weights before any update")
+      ->group(solver);
+  app.add_flag("--no-act-group-aware", options->no_gar, "compat: columns in their natural order")->group(solver);
   add_number(app, "--damp-percent", options->damp_percent,
-             "Damping of the Hessian (default 0.01; compat 0.05)");
-  add_number(app, "--mse", options->mse, "Exponent of the clip search, 2.4 is usual; 0 for none (default)");
-  add_choice(app, "--format", options->format, "Layout on disk",
-             {"gptq", "gptq_v2", "gptq_p", "gemm", "gemv", "gemv_fast"});
-  app.add_flag("--double-quant", options->double_quant, "nf4, fp4: quantize the scales too");
+             "Damping of the Hessian (default 0.01; compat 0.05)")
+      ->group(solver);
+  add_number(app, "--mse", options->mse,
+             "compat, rtn: exponent of the clip search, 2.4 is usual; 0 for none (default)")
+      ->group(solver);
+  app.add_flag("--signed-scales", options->signed_scales,
+               "Symmetric groups may have a negative scale: closer, but not every reader has been tried")
+      ->group(solver);
+
+  const std::string data = "Calibration";
   app.add_option("--dataset", options->dataset,
-                 "Calibration data: text, .jsonl or .safetensors with input_ids; FILE:num=N,FILE (default: "
-                 "built-in text)");
-  add_integer(app, "--nsamples", options->nsamples, "Sequences (default 128)", 1, 1 << 20);
-  add_integer(app, "--seqlen", options->seqlen, "Tokens per sequence (default 2048)", 2, 1 << 20);
-  add_integer(app, "--seed", options->seed, "Of the choice of text", 0, int64_t{1} << 53);
-  app.add_flag("--quick", options->quick, "32 sequences of 512 tokens");
-  add_choice(app, "--compute", options->compute, "Arithmetic of the calibration", {"auto", "f32"});
+                 "Text, .jsonl, or .safetensors with input_ids; FILE:num=N,FILE (default: built-in text)")
+      ->type_name("FILES")
+      ->group(data);
+  add_integer(app, "--nsamples", options->nsamples, "Sequences (default 128)", 1, 1 << 20)->group(data);
+  add_integer(app, "--seqlen", options->seqlen, "Tokens per sequence (default 2048)", 2, 1 << 20)->group(data);
+  add_integer(app, "--seed", options->seed, "Of the choice of text", 0, int64_t{1} << 53)->group(data);
+  app.add_flag("--quick", options->quick, "32 sequences of 512 tokens")->group(data);
+  add_choice(app, "--compute", options->compute, "Arithmetic of the calibration", {"auto", "f32"})->group(data);
   add_common_options(app, options->common, "Print what was done as JSON");
   return [options] { return quantize(*options); };
 }
@@ -186,11 +315,14 @@ Action define(CLI::App& app) {
 
 const Command kQuantizeCommand = {
     .name = "quantize",
-    .summary = "Write a float model as a GPTQ or bitsandbytes one",
+    .summary = "Write a float model as a GPTQ, AWQ or bitsandbytes one. A run that was interrupted goes on with the "
+               "same command",
     .examples =
         "  nibble quantize ./model -o ./model-gptq --bits 4 --group-size 128\n"
-        "  nibble quantize ./model -o ./model-3bit --bits 3 --dataset my.txt --nsamples 64 --seqlen 512\n"
-        "  nibble quantize ./model -o ./model-nf4 --method nf4 --double-quant",
+        "  nibble quantize ./model -o ./model-awq --method awq --dataset chats.jsonl:num=64,book.txt\n"
+        "  nibble quantize ./model -o ./model-3bit --bits 3 --effort best --nsamples 64 --seqlen 512\n"
+        "  nibble quantize ./model -o ./model-nf4 --method nf4 --double-quant\n"
+        "  nibble quantize ./model -o ./model-gptq --for vllm --max-memory 4G --dry-run",
     .define = define,
 };
 

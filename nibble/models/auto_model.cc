@@ -5,6 +5,7 @@
 
 #include "nibble/base/log.h"
 #include "nibble/base/memory.h"
+#include "nibble/base/temporary_folder.h"
 #include "nibble/checkpoint/checkpoint.h"
 #include "nibble/checkpoint/model_files.h"
 #include "nibble/models/decoder.h"
@@ -39,28 +40,11 @@ Expected<std::optional<DType>> float_dtype(const std::string& name) {
       .with_fix("Use auto, float32, float16 or bfloat16.");
 }
 
-// "8GB", "500MiB", "8000000000".
-Expected<size_t> parse_bytes(const std::string& text) {
-  constexpr std::array kUnits = {std::pair("", 1e0),          std::pair("B", 1e0),
-                                 std::pair("KB", 1e3),        std::pair("MB", 1e6),
-                                 std::pair("GB", 1e9),        std::pair("KIB", 1024.0),
-                                 std::pair("MIB", 1048576.0), std::pair("GIB", 1073741824.0)};
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  std::string unit(end);
-  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
-  for (const auto& [name, factor] : kUnits) {
-    if (unit == name && value > 0 && value * factor < 1e18) return static_cast<size_t>(value * factor);
-  }
-  return fail(ErrorCode::kInvalidArgument, "max_memory \"{}\" is not a size", text)
-      .with_fix("Write it as 8GB or 500MiB.");
-}
-
 // Refuses before anything is read what will not fit. Weights only: the cache comes on top.
 Status check_memory(const FromPretrainedOptions& options, const Checkpoint& checkpoint) {
   const auto limit = options.max_memory.find("cpu");
   if (limit == options.max_memory.end()) return {};
-  NIBBLE_TRY(const size_t bytes, parse_bytes(limit->second));
+  NIBBLE_TRY(const size_t bytes, at("max_memory", parse_bytes(limit->second)));
   if (checkpoint.file_bytes() > bytes) {
     return fail(ErrorCode::kOutOfMemory, "the weights need {}, but max_memory is {}",
                 human_bytes(checkpoint.file_bytes()), limit->second)
@@ -107,6 +91,32 @@ std::set<std::string> modules_to_quantize(const BitsAndBytesConfig& config,
   return modules;
 }
 
+Expected<std::unique_ptr<CausalLM>> load_pretrained(ModelFiles files, const FromPretrainedOptions& options,
+                                                    ThreadPool& pool);
+
+// Small files of a folder that is about to go.
+Status keep_texts(ModelFiles& files) {
+  for (const std::string& name : files.list()) {
+    if (!name.ends_with(".json") && !name.ends_with(".jinja") && !name.ends_with(".txt")) continue;
+    NIBBLE_TRY(files.texts[name], files.read_required(name));
+  }
+  return {};
+}
+
+// By way of a folder: what is loaded is what save_pretrained() will write.
+Expected<std::unique_ptr<CausalLM>> quantize_with_calibration(const ModelFiles& files,
+                                                              const FromPretrainedOptions& options,
+                                                              ThreadPool& pool) {
+  NIBBLE_TRY(const TemporaryFolder folder, TemporaryFolder::create());
+  NIBBLE_RETURN_IF_ERROR(options.quantizer(files, *options.quantization_config, folder.path(), pool));
+  NIBBLE_TRY(ModelFiles written, find_model(folder.path().string()));
+  written.name = files.name;
+  NIBBLE_RETURN_IF_ERROR(keep_texts(written));
+  FromPretrainedOptions loading = options;
+  loading.quantization_config.reset();
+  return load_pretrained(std::move(written), loading, pool);
+}
+
 Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBlock& block) {
   std::vector<LinearRequest> requests;
   const auto linear = [&](const std::string& module, std::unique_ptr<Linear>& target) {
@@ -146,15 +156,12 @@ Expected<DecoderWeights> load_weights(const DecoderSpec& spec, const PretrainedC
   return weights;
 }
 
-}  // namespace
-
-Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(
-    std::string_view model, const FromPretrainedOptions& options, ThreadPool& pool) {
-  NIBBLE_RETURN_IF_ERROR(check_options(options));
+Expected<std::unique_ptr<CausalLM>> load_pretrained(ModelFiles files, const FromPretrainedOptions& options,
+                                                    ThreadPool& pool) {
   NIBBLE_TRY(const std::optional<DType> dtype, float_dtype(options.dtype));
 
   DecoderOrigin origin;
-  NIBBLE_TRY(origin.files, find_model(model, options.revision));
+  origin.files = std::move(files);
   NIBBLE_TRY(const std::string config_text, origin.files.read_required("config.json"));
   NIBBLE_TRY(const Json config_json, at("config.json", parse_json(config_text)));
   NIBBLE_TRY(PretrainedConfig config, at("config.json", PretrainedConfig::from_json(config_json)));
@@ -177,10 +184,12 @@ Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(
   if (on_the_fly) {
     const auto* const bnb = std::get_if<BitsAndBytesConfig>(&*quantization.config);
     if (bnb == nullptr) {
-      return fail(ErrorCode::kUnsupported, "{} needs calibration data and cannot be done while loading",
+      if (options.quantizer) return quantize_with_calibration(origin.files, options, pool);
+      return fail(ErrorCode::kUnsupported, "{} needs calibration data, and no quantizer was given",
                   quant_method(*quantization.config))
           .with_fix(
-              "Load with a BitsAndBytesConfig (nf4, fp4, int8), or take a checkpoint that is quantized.");
+              "Set quantizer to calibrate_while_loading, load with a BitsAndBytesConfig (nf4, fp4, int8), or "
+              "take a checkpoint that is quantized.");
     }
     const std::set<std::string> modules = modules_to_quantize(*bnb, slots);
     stored.assign(modules.begin(), modules.end());
@@ -221,6 +230,15 @@ Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(
                                            std::move(origin), options.compute, eager);
   log_verbose("backend {}: {}", options.backend, decoder->kernels());
   return decoder;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<CausalLM>> AutoModelForCausalLM::from_pretrained(
+    std::string_view model, const FromPretrainedOptions& options, ThreadPool& pool) {
+  NIBBLE_RETURN_IF_ERROR(check_options(options));
+  NIBBLE_TRY(ModelFiles files, find_model(model, options.revision));
+  return load_pretrained(std::move(files), options, pool);
 }
 
 }  // namespace nibble

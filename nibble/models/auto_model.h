@@ -7,6 +7,7 @@
 //   NIBBLE_TRY(const auto model, AutoModelForCausalLM::from_pretrained("org/name", {}, pool));
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <string_view>
 
 #include "nibble/base/thread_pool.h"
+#include "nibble/checkpoint/model_files.h"
 #include "nibble/config/generation_config.h"
 #include "nibble/config/pretrained_config.h"
 #include "nibble/config/quantization_config.h"
@@ -21,11 +23,18 @@
 
 namespace nibble {
 
+// Writes the float model of `files` into `folder` as a quantized one.
+using CalibratedQuantizer = std::function<Status(const ModelFiles& files, const QuantizationConfig& config,
+                                                 const std::filesystem::path& folder, ThreadPool& pool)>;
+
 struct FromPretrainedOptions {
   std::string device_map = "auto";  // "auto", "cpu": there is no other device yet
   std::string dtype = "auto";       // of float weights: "auto" (as stored), "float32", "float16", "bfloat16"
   std::string attn_implementation = "sdpa";  // "eager": the plain reference; "flash_attention_2" = "sdpa"
   std::optional<QuantizationConfig> quantization_config = {};  // quantize while loading, or merge
+  // For a GPTQConfig or AwqConfig on a float model: calibrate_while_loading() of pipeline/quantize.h. These
+  // methods read calibration data and write through a temporary folder, which loading alone needs not.
+  CalibratedQuantizer quantizer = nullptr;
   std::map<std::string, std::string> max_memory = {};          // {"cpu": "8GB"}
   std::string revision = {};
   ComputeMode compute = ComputeMode::kAuto;

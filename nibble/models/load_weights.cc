@@ -4,6 +4,15 @@
 
 namespace nibble {
 
+std::vector<std::string> linears_of_block(const BlockModules& modules) {
+  std::vector<std::string> names = {modules.q, modules.k, modules.v, modules.qkv, modules.o};
+  for (const MlpModules& mlp : modules.mlps) {
+    names.insert(names.end(), {mlp.gate, mlp.up, mlp.gate_up, mlp.down});
+  }
+  std::erase(names, std::string());
+  return names;
+}
+
 std::string name_in_file(const DecoderSpec& spec, std::string_view full, bool prefix_missing) {
   if (prefix_missing && full.starts_with(spec.names.prefix)) full.remove_prefix(spec.names.prefix.size());
   return std::string(full);

@@ -23,6 +23,9 @@ struct BlockModules {
 };
 BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_missing);
 
+// The linear layers of a block, in the order of the forward pass; not the router.
+std::vector<std::string> linears_of_block(const BlockModules& modules);
+
 // `full` without "model." where the file leaves it out.
 std::string name_in_file(const DecoderSpec& spec, std::string_view full, bool prefix_missing);
 

@@ -37,10 +37,11 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
 
 // A float checkpoint seen as a bitsandbytes one: `modules` are quantized when their tensors are
 // asked for, one module at a time. What loads, inspects or writes the result needs no other path
-// than for a checkpoint that was stored that way.
+// than for a checkpoint that was stored that way. blocksize: weights that share an absmax, in 4 bits.
 std::shared_ptr<const Checkpoint> quantize_on_the_fly(std::shared_ptr<const Checkpoint> checkpoint,
                                                       const BitsAndBytesConfig& config,
-                                                      std::set<std::string> modules, ThreadPool& pool);
+                                                      std::set<std::string> modules, ThreadPool& pool,
+                                                      size_t blocksize = 64);
 
 }  // namespace nibble
 

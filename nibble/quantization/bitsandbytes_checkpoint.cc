@@ -12,10 +12,11 @@ namespace {
 class OnTheFlyCheckpoint final : public Checkpoint {
  public:
   OnTheFlyCheckpoint(std::shared_ptr<const Checkpoint> source, const BitsAndBytesConfig& config,
-                     const std::set<std::string>& modules, ThreadPool& pool)
+                     const std::set<std::string>& modules, ThreadPool& pool, size_t blocksize)
       : source_(std::move(source)),
         is_4bit_(!config.load_in_8bit),
         options_({.nf4 = config.bnb_4bit_quant_type == "nf4",
+                  .blocksize = blocksize,
                   .double_quant = config.bnb_4bit_use_double_quant,
                   .quant_storage = config.bnb_4bit_quant_storage.value_or(DType::kU8)}),
         pool_(pool) {
@@ -134,8 +135,9 @@ class OnTheFlyCheckpoint final : public Checkpoint {
 
 std::shared_ptr<const Checkpoint> quantize_on_the_fly(std::shared_ptr<const Checkpoint> checkpoint,
                                                       const BitsAndBytesConfig& config,
-                                                      std::set<std::string> modules, ThreadPool& pool) {
-  return std::make_shared<const OnTheFlyCheckpoint>(std::move(checkpoint), config, modules, pool);
+                                                      std::set<std::string> modules, ThreadPool& pool,
+                                                      size_t blocksize) {
+  return std::make_shared<const OnTheFlyCheckpoint>(std::move(checkpoint), config, modules, pool, blocksize);
 }
 
 }  // namespace nibble

@@ -1,0 +1,44 @@
+#ifndef NIBBLE_PIPELINE_JOBS_H_
+#define NIBBLE_PIPELINE_JOBS_H_
+
+// Which modules of a model become codes, and how each of them.
+
+#include <map>
+#include <string>
+
+#include "nibble/models/model_source.h"
+#include "nibble/pipeline/quantize_options.h"
+#include "nibble/quantization/formats/encode.h"
+
+namespace nibble {
+
+struct ModuleJob {
+  std::string module;
+  size_t out_features = 0;
+  size_t in_features = 0;
+  // Not of bitsandbytes:
+  GptqSettings settings = {};
+  AffineLayout layout = AffineLayout::kGptq;
+
+  int64_t group_size() const {
+    return settings.group_size == 0 ? -1 : static_cast<int64_t>(settings.group_size);
+  }
+};
+
+struct Jobs {
+  QuantizationConfig config;  // what the result says of itself
+  std::map<std::string, ModuleJob> modules;
+
+  const ModuleJob* find(const std::string& module) const {
+    const auto found = modules.find(module);
+    return found == modules.end() ? nullptr : &found->second;
+  }
+};
+
+// kInvalidArgument for what does not go together: a group size that divides nothing, limits of the engine,
+// a quantized head whose weight is the embedding's, rules that leave nothing to do.
+Expected<Jobs> make_jobs(const ModelSource& source, const QuantizeOptions& options);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_PIPELINE_JOBS_H_

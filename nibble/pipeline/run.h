@@ -1,0 +1,66 @@
+#ifndef NIBBLE_PIPELINE_RUN_H_
+#define NIBBLE_PIPELINE_RUN_H_
+
+// One quantization while it runs, and its phases.
+
+#include <optional>
+#include <span>
+#include <string>
+
+#include "nibble/base/progress.h"
+#include "nibble/calibration/dataset.h"
+#include "nibble/pipeline/jobs.h"
+#include "nibble/pipeline/quantize.h"
+#include "nibble/pipeline/run_folder.h"
+
+namespace nibble {
+
+struct Run {
+  const ModelSource& source;
+  const Jobs& jobs;
+  const QuantizeOptions& options;
+  RunFolder& folder;
+  ThreadPool& pool;
+  QuantizeResult& result;
+  std::optional<Progress> progress = {};  // in weights that became codes
+};
+
+// --- run_description.cc ---
+
+// Everything that the bytes of the result depend on: model files, data, settings, version, arithmetic.
+Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const QuantizeOptions& options,
+                            const QuantizePlan& plan, const CalibrationData& data);
+// kDataLoss where a file of the model is not the one that the run began with.
+Status check_unchanged(const ModelSource& source, const Json& run);
+
+// --- run_modules.cc ---
+
+// Whether all of these modules are finished, or not to be quantized.
+bool is_known(const Run& run, std::span<const std::string> modules);
+// What an earlier run made of a module.
+Expected<QuantizedWeight> finished_weight(const Run& run, const ModuleJob& job);
+// Encodes a finished module and writes it into the journal together with its row.
+Status finish_module(Run& run, const ModuleJob& job, const QuantizedWeight& weight, QuantizedModule row);
+// Rounds every module without calibration.
+Status round_modules(Run& run);
+
+// --- run_calibrated.cc, run_awq.cc ---
+
+// GPTQ, and the same solver for AWQ files: one walk over the data.
+Status quantize_calibrated(Run& run, const CalibrationData& data);
+// AutoAWQ's algorithm: scales are searched, folded, proved; then clipping and rounding.
+Status quantize_awq(Run& run, const CalibrationData& data);
+
+// --- write_result.cc ---
+
+// The finished folder: weights, configurations, tokenizer, log and manifest; config.json last.
+Status write_result(Run& run, const Json& description);
+
+// --- sanity_check.cc ---
+
+// Reads the written model back and compares it with the original on text held out for that.
+Expected<SanityCheck> check_written_model(const Run& run);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_PIPELINE_RUN_H_

@@ -1,0 +1,90 @@
+#include <set>
+#include <system_error>
+
+#include <sys/stat.h>
+
+#include "nibble/base/sha256.h"
+#include "nibble/kernels/cpu_target.h"
+#include "nibble/linalg/gemm.h"
+#include "nibble/pipeline/run.h"
+
+namespace nibble {
+namespace {
+
+// Size and time of last change: hashing a model of many gigabytes would take longer than some runs.
+Json file_state(const std::filesystem::path& path) {
+  struct stat state = {};
+  if (::stat(path.c_str(), &state) != 0) return nullptr;
+  return {{"bytes", state.st_size},
+          {"changed", fmt::format("{}.{:09}", state.st_mtim.tv_sec, state.st_mtim.tv_nsec)}};
+}
+
+Json describe_files(const ModelSource& source) {
+  Json files = Json::object();
+  if (!source.files.gguf.empty()) {
+    files[source.files.gguf.filename().string()] = file_state(source.files.gguf);
+    return files;
+  }
+  std::set<std::string> names;
+  for (const auto& tensor : source.checkpoint->tensors()) {
+    names.insert(source.checkpoint->file_of(tensor.first));
+  }
+  for (const std::string& name : names) files[name] = file_state(source.files.folder / name);
+  return files;
+}
+
+std::string_view effort_name(Effort effort) {
+  switch (effort) {
+    case Effort::kCompat:
+      return "compat";
+    case Effort::kFast:
+      return "fast";
+    case Effort::kDefault:
+      return "default";
+    case Effort::kBest:
+      return "best";
+  }
+  return "";
+}
+
+}  // namespace
+
+Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const QuantizeOptions& options,
+                            const QuantizePlan& plan, const CalibrationData& data) {
+  Json run;
+  run["nibble"] = NIBBLE_VERSION;
+  run["model"] = {{"config_sha256", sha256(dump_json(source.config.json))}, {"files", describe_files(source)}};
+  run["quantization_config"] = to_json(jobs.config);
+  Json settings = {{"max_shard_size", options.max_shard_size}};
+  if (const bool bnb = std::holds_alternative<BitsAndBytesConfig>(jobs.config); bnb) {
+    settings["blocksize"] = options.bnb_blocksize;
+  } else {
+    settings["mse"] = options.mse;
+    settings["signed_scales"] = options.signed_scales;
+    settings["effort"] = options.round_to_nearest ? "rtn" : effort_name(options.effort);
+  }
+  if (!data.sequences.empty()) {
+    settings["tokens_at_once"] = plan.tokens_at_once;
+    settings["arithmetic"] =
+        options.compute == ComputeMode::kF32 || linalg::fastest_arithmetic() == linalg::Arithmetic::kF32
+            ? "f32"
+            : "bf16";
+    if (std::holds_alternative<AwqConfig>(jobs.config)) settings["damp_percent"] = options.awq_damp_percent;
+    run["data"] = {{"sha256", data.sha256}, {"sequences", data.sequences.size()}, {"tokens", data.num_tokens()}};
+  }
+  // Sums are ordered by the width of its vectors.
+  settings["cpu"] = cpu_target_name(cpu_target());
+  run["settings"] = settings;
+  return run;
+}
+
+Status check_unchanged(const ModelSource& source, const Json& run) {
+  const std::vector<std::string> lines = differences(run["model"]["files"], describe_files(source));
+  if (lines.empty()) return {};
+  return fail(ErrorCode::kDataLoss, "the model's files have changed while they were read:\n  {}",
+              fmt::join(lines, "\n  "))
+      .at(source.files.name)
+      .with_fix("Start anew with --overwrite once they stand still.");
+}
+
+}  // namespace nibble
