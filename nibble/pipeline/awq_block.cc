@@ -86,6 +86,25 @@ std::optional<SharedInput> shared_input(const Block& block, const ScaleGroup& gr
   return shared;
 }
 
+double sum_of_forms(MatrixView<const float> rows, MatrixView<const float> gram, ThreadPool& pool) {
+  std::vector<double> sums(rows.rows());
+  quadratic_forms(rows, gram, sums, pool);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+// One over the mean square of each linear's outputs, so that their errors count relative to them. What a
+// block computes does not change when v is halved and o doubled, or q and k: with plain squares the
+// choice of scales would.
+std::vector<double> importance_of(std::span<const MatrixView<const float>> weights,
+                                  MatrixView<const float> gram, ThreadPool& pool) {
+  std::vector<double> importance;
+  for (const MatrixView<const float>& weight : weights) {
+    const double size = sum_of_forms(weight, gram, pool);
+    importance.push_back(size > 0.0 ? static_cast<double>(weight.rows()) / size : 0.0);
+  }
+  return importance;
+}
+
 // Nothing where no linear of the group is quantized or none saw a token.
 Expected<std::optional<AwqScales>> search_scales(const Block& block, const ScaleGroup& group,
                                                  FoldedBlock& tensors) {
@@ -97,9 +116,10 @@ Expected<std::optional<AwqScales>> search_scales(const Block& block, const Scale
   if (weights.empty()) return std::optional<AwqScales>();
   const std::optional<SharedInput> input = shared_input(block, group);
   if (!input) return std::optional<AwqScales>();
+  const std::vector<double> importance = importance_of(weights, input->gram, block.pool);
   NIBBLE_TRY(AwqScales scales,
-             at(group.layers.front(),
-                search_awq_scales(weights, input->gram, input->mean_abs, block.options.search, block.pool)));
+             at(group.layers.front(), search_awq_scales(weights, input->gram, input->mean_abs,
+                                                        block.options.search, block.pool, importance)));
   return std::optional(std::move(scales));
 }
 
@@ -157,12 +177,6 @@ std::vector<float> scaled_gram(MatrixView<const float> gram, std::span<const flo
     }
   });
   return scaled;
-}
-
-double sum_of_forms(MatrixView<const float> rows, MatrixView<const float> gram, ThreadPool& pool) {
-  std::vector<double> sums(rows.rows());
-  quadratic_forms(rows, gram, sums, pool);
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 double relative_error(const QuantizedWeight& quantized, MatrixView<const float> weight,

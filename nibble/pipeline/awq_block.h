@@ -5,8 +5,9 @@
 // original weights, fold all of them, search clips by what came out, round.
 //
 // What is not as in AutoAWQ:
-// * The loss of a scale is the change of the group's own outputs by their Gram matrix. AutoAWQ runs the
-//   attention or the MLP again for each of 20 scales, so that it also sees the softmax.
+// * The loss of a scale is the change of the outputs of the group's linears, relative to these outputs, by
+//   the Gram matrix of their input. AutoAWQ runs the attention or the MLP again for each of 20 scales, so
+//   that it also sees the softmax.
 // * The clips are judged by all tokens, not by 512 of them.
 // * Scales are folded in float32, and the fold is proved before anything is rounded: the block must
 //   compute what it computed before. Rounding to float16 comes once, after the last fold; AutoAWQ
@@ -49,7 +50,7 @@ struct AwqModule {
   size_t tokens = 0;            // that its input was seen with; 0: rounded without any search
   bool scaled = false;          // belongs to a group of scales; else the next three are 0
   double ratio = 0.0;           // exponent of mean |x| in the group's scales
-  double loss = 0.0;            // of the group: mean squared change of its outputs, before clipping
+  double loss = 0.0;            // of the group: mean of |(Q - W) x|² / |W x|², before clipping
   double loss_unscaled = 0.0;   // the same without scales
   double relative_error = 0.0;  // |(Q - W) x|² / |W x|² of this linear in the end; 0 without tokens
 };

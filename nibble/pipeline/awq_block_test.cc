@@ -188,7 +188,7 @@ TEST(AwqBlock, SkippedLinearsAreFoldedInFloat) {
   EXPECT_TRUE(less->folded.contains(prefix + "mlp.up_proj.weight"));
 }
 
-// What a module without a group becomes can be said in three lines.
+// Against the same steps by hand: folding, then clips or none, then rounding.
 TEST(AwqBlock, AutoAwqsNamesAreNotClipped) {
   const ModelSource source = open_architecture("mixtral");
   ThreadPool pool(1);

@@ -143,9 +143,10 @@ std::vector<float> scales_for(float ratio, std::span<const float> mean_abs, std:
 // Mean squared change of the outputs when weights are rounded at these scales (empty: 1).
 class ScaleLoss {
  public:
-  ScaleLoss(std::span<const MatrixView<const float>> weights, MatrixView<const float> gram,
-            const AwqSettings& settings, ThreadPool& pool)
+  ScaleLoss(std::span<const MatrixView<const float>> weights, std::span<const double> importance,
+            MatrixView<const float> gram, const AwqSettings& settings, ThreadPool& pool)
       : weights_(weights),
+        importance_(importance),
         gram_(gram),
         groups_(gram.rows(), settings.group_size),
         zero_point_(settings.zero_point),
@@ -156,9 +157,11 @@ class ScaleLoss {
 
   double operator()(std::span<const float> scales) {
     double sum = 0.0;
-    for (const MatrixView<const float>& weight : weights_) {
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      const MatrixView<const float>& weight = weights_[i];
+      const double importance = importance_.empty() ? 1.0 : importance_[i];
       for (size_t first = 0; first < weight.rows(); first += kRows) {
-        sum += of_rows(weight.rows(first, std::min(kRows, weight.rows() - first)), scales);
+        sum += importance * of_rows(weight.rows(first, std::min(kRows, weight.rows() - first)), scales);
       }
     }
     return sum / static_cast<double>(outputs_);
@@ -182,6 +185,7 @@ class ScaleLoss {
   }
 
   std::span<const MatrixView<const float>> weights_;
+  std::span<const double> importance_;
   MatrixView<const float> gram_;
   Groups groups_;
   bool zero_point_;
@@ -221,11 +225,13 @@ kernels::AwqGrid quantize_group(std::span<const float> weights, bool zero_point,
 
 Expected<AwqScales> search_awq_scales(std::span<const MatrixView<const float>> weights,
                                       MatrixView<const float> gram, std::span<const float> mean_abs,
-                                      const AwqSettings& settings, ThreadPool& pool) {
+                                      const AwqSettings& settings, ThreadPool& pool,
+                                      std::span<const double> importance) {
   NIBBLE_RETURN_IF_ERROR(check(weights, gram, mean_abs));
+  NIBBLE_CHECK(importance.empty() || importance.size() == weights.size());
   const std::vector<float> w_mean =
       relative_magnitudes(weights, Groups(gram.rows(), settings.group_size), pool);
-  ScaleLoss loss_of(weights, gram, settings, pool);
+  ScaleLoss loss_of(weights, importance, gram, settings, pool);
   AwqScales best;
   best.loss_unscaled = loss_of({});
   best.loss = std::numeric_limits<double>::infinity();

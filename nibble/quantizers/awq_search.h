@@ -34,10 +34,12 @@ struct AwqScales {
 
 // Linears that read one input: weights [out_i, in_features] each. gram: [in_features, in_features],
 // XᵀX / tokens; mean_abs: [in_features], mean |x|. The linears' rows count as one layer's, as for a
-// mean over their concatenated outputs. kInvalidArgument where every loss is NaN.
+// mean over their concatenated outputs; importance (one for each weight; empty: 1) multiplies what the
+// errors of a weight count. kInvalidArgument where every loss is NaN.
 Expected<AwqScales> search_awq_scales(std::span<const MatrixView<const float>> weights,
                                       MatrixView<const float> gram, std::span<const float> mean_abs,
-                                      const AwqSettings& settings, ThreadPool& pool);
+                                      const AwqSettings& settings, ThreadPool& pool,
+                                      std::span<const double> importance = {});
 
 // Clip limits [out_features, groups] of one (scaled) weight; gram of the scaled inputs. Per row and
 // group the limit with the smallest e G_gg eᵀ, the largest one of equals.

@@ -126,6 +126,14 @@ TEST(AwqScaleSearch, LossIsTheMeanOverAllOutputsOfAllLinears) {
     const double unscaled = (40 * plain_loss(a, x, ones, group) + 8 * plain_loss(b, x, ones, group)) / 48;
     EXPECT_NEAR(found->loss_unscaled, unscaled, 1e-5 * unscaled);
     EXPECT_LT(found->loss, found->loss_unscaled);
+    const double importance[] = {0.25, 3.0};
+    const auto weighted = search_awq_scales(weights, gram.view(), mean_magnitudes(x),
+                                            {.group_size = group_size}, pool, importance);
+    ASSERT_TRUE(weighted.has_value());
+    const double by_importance = (0.25 * 40 * plain_loss(a, x, weighted->scales, group) +
+                                  3.0 * 8 * plain_loss(b, x, weighted->scales, group)) /
+                                 48;
+    EXPECT_NEAR(weighted->loss, by_importance, 1e-5 * by_importance);
   }
 }
 
