@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <span>
 #include <utility>
 
@@ -9,7 +10,9 @@
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
 #include "nibble/base/tensor.h"
+#include "nibble/calibration/scripts.h"
 #include "nibble/checkpoint/safetensors.h"
+#include "nibble/tokenizer/unicode.h"
 
 namespace nibble {
 namespace {
@@ -18,7 +21,9 @@ using Sequence = std::vector<int32_t>;
 using Sequences = std::vector<Sequence>;
 
 constexpr size_t kShortSample = 10;     // lines of at most so many tokens say nothing (GPTQModel)
-constexpr size_t kFewTokens = 8192;     // of all sequences
+constexpr size_t kFewTokens = 8192;     // of all sequences, where no width is known
+constexpr size_t kTokensPerInput = 4;   // fewer leave a Hessian mostly to its damping
+constexpr double kManyBytes = 0.25;     // of the tokens of a text that the tokenizer knows well: under 0.02
 constexpr size_t kManyRepetitions = 4;  // of each part of a text, on average
 constexpr std::string_view kNumKey = "num";
 
@@ -55,6 +60,7 @@ struct Loading {
   size_t vocab_size;
   Random random;
   std::vector<std::string> warnings;
+  std::map<std::string, LetterCounts> letters = {};  // of the user's text files, by their names
 };
 
 // --- The list of sources -------------------------------------------------------------------------
@@ -70,7 +76,8 @@ Status set_option(std::string_view part, std::string_view option, DataSource& so
   size_t number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size() || number == 0) {
-    return fail(ErrorCode::kInvalidArgument, "\"{}\": num must be a whole number from 1", part);
+    return fail(ErrorCode::kInvalidArgument, "\"{}\": num must be a whole number from 1", part)
+        .with_fix("Write FILE:num=64, for example.");
   }
   source.num_samples = number;
   return {};
@@ -147,6 +154,52 @@ Status check_vocabulary(const Loading& loading, std::span<const int32_t> tokens,
   return {};
 }
 
+// What no tokenizer should see, found before it is tokenized.
+Status check_text(std::string_view text) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return fail(ErrorCode::kInvalidArgument, "{}",
+                text.empty() ? "the file is empty" : "the file holds only white space")
+        .with_fix("Give a file with text, or leave it out.");
+  }
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    return fail(ErrorCode::kInvalidArgument, "byte {} is 0: this is no text", zero)
+        .with_fix("Give plain text in UTF-8, .jsonl, or tokens in .safetensors.");
+  }
+  if (!is_valid_utf8(text)) {
+    return fail(ErrorCode::kInvalidArgument, "the text is not UTF-8")
+        .with_fix("Convert it first, for example: iconv -f latin1 -t utf-8 FILE");
+  }
+  return {};
+}
+
+// A token that is less than a character, or unknown: what a tokenizer has left for text it was not made for.
+bool is_leftover(const Tokenizer& tokenizer, int32_t id) {
+  const std::optional<std::string> token = tokenizer.id_to_token(id);
+  if (!token) return true;
+  const bool is_byte = token->size() == 6 && token->starts_with("<0x") && token->ends_with('>');
+  return is_byte || *token == "<unk>" || *token == "[UNK]" || tokenizer.decode({&id, 1}).find("\uFFFD") == 0;
+}
+
+void warn_of_leftovers(Loading& loading, const Sequences& sequences, const std::string& name) {
+  if (loading.tokenizer == nullptr) return;
+  std::map<int32_t, bool> leftover;
+  size_t tokens = 0, leftovers = 0;
+  for (const Sequence& sequence : sequences) {
+    for (const int32_t id : sequence) {
+      auto found = leftover.find(id);
+      if (found == leftover.end()) found = leftover.emplace(id, is_leftover(*loading.tokenizer, id)).first;
+      leftovers += found->second;
+      ++tokens;
+    }
+  }
+  const double share = tokens == 0 ? 0.0 : static_cast<double>(leftovers) / static_cast<double>(tokens);
+  if (share < kManyBytes) return;
+  loading.warnings.push_back(
+      fmt::format("{}: {:.0f} % of the tokens are single bytes or unknown: the data may belong to another "
+                  "language or tokenizer than the model",
+                  name, 100.0 * share));
+}
+
 // --- Plain text ----------------------------------------------------------------------------------
 
 Expected<Sequences> load_text(Loading& loading, std::string_view text, const std::string& name,
@@ -155,8 +208,11 @@ Expected<Sequences> load_text(Loading& loading, std::string_view text, const std
   NIBBLE_TRY(const Encoding encoding, tokenizer->encode(text));
   const Sequence& tokens = encoding.ids;
   NIBBLE_RETURN_IF_ERROR(check_vocabulary(loading, tokens, /*from_text=*/true));
+  if (tokens.size() < 2) {
+    return fail(ErrorCode::kInvalidArgument, "the text has {} token, but a sequence needs 2", tokens.size())
+        .with_fix("Give more text: some thousand tokens at least.");
+  }
   const size_t length = loading.options.sequence_length;
-  if (tokens.size() < 2) return Sequences{};
   if (tokens.size() <= length) return Sequences{tokens};
   if (tokens.size() < count * length / kManyRepetitions) {
     loading.warnings.push_back(fmt::format("{}: {} sequences of {} tokens repeat parts of a text of only {}",
@@ -190,7 +246,9 @@ std::vector<Line> split_lines(std::string_view text) {
 }
 
 Expected<Json> parse_line(const Line& line) {
-  NIBBLE_TRY(Json json, parse_json(line.text));
+  auto parsed = parse_json(line.text);
+  if (!parsed) return fail(ErrorCode::kInvalidArgument, "{}", parsed.error().what);
+  Json json = std::move(*parsed);
   if (!json.is_object()) {
     return fail(ErrorCode::kInvalidArgument, "the line is {}, but must be an object", json_type_name(json));
   }
@@ -204,6 +262,23 @@ Expected<Json> parse_line(const Line& line) {
                 "the line has neither a \"text\" (a string) nor \"messages\" (a list)");
   }
   return json;
+}
+
+constexpr std::string_view kLineGrammar =
+    R"(Each line is an object: {"text": "..."} or {"messages": [{"role": "user", "content": "..."}]}.)";
+
+void count_letters(const Json& line, LetterCounts& letters) {
+  const auto add = [&](const Json& object, const char* key) {
+    if (!object.is_object()) return;
+    if (const auto found = object.find(key); found != object.end() && found->is_string()) {
+      letters.add(found->get_ref<const std::string&>());
+    }
+  };
+  if (const auto messages = line.find("messages"); messages != line.end()) {
+    for (const Json& message : *messages) add(message, "content");
+  } else {
+    add(line, "text");
+  }
 }
 
 Expected<RenderedChat> render_chat(const Loading& loading, const Json& messages, const Json& tools) {
@@ -241,7 +316,11 @@ Expected<Sequences> load_jsonl(Loading& loading, std::string_view text, const st
   std::vector<Line> lines = split_lines(text);
   const auto place = [&](const Line& line) { return fmt::format("{}: line {}", name, line.number); };
   // A broken line is an error even where chance would pass over it.
-  for (const Line& line : lines) NIBBLE_RETURN_IF_ERROR(at(place(line), parse_line(line)));
+  for (const Line& line : lines) {
+    const auto json = at(place(line), parse_line(line));
+    if (!json) return Failure(json.error()).with_fix(kLineGrammar);
+    count_letters(*json, loading.letters[name]);
+  }
   for (size_t k = lines.size(); k > 1; --k) std::swap(lines[k - 1], lines[loading.random.below(k)]);
 
   const size_t length = loading.options.sequence_length;
@@ -270,12 +349,15 @@ Expected<Sequences> load_jsonl(Loading& loading, std::string_view text, const st
 
 // --- Token files ---------------------------------------------------------------------------------
 
+constexpr std::string_view kTokenFile = "A token file holds input_ids [samples, length], I32 or I64.";
+
 Expected<std::vector<int64_t>> load_integers(const SafetensorsFile& file, std::string_view tensor_name) {
   NIBBLE_TRY(const Tensor tensor, file.tensor(tensor_name));
   if (tensor.shape.size() != 2) {
     return fail(ErrorCode::kInvalidArgument, "shape {}, but must be [samples, length]",
                 shape_name(tensor.shape))
-        .at(tensor_name);
+        .at(tensor_name)
+        .with_fix(kTokenFile);
   }
   const auto widen = [&]<class T>(T) {
     const std::vector<T> values = copy_elements<T>(tensor);
@@ -288,15 +370,15 @@ Expected<std::vector<int64_t>> load_integers(const SafetensorsFile& file, std::s
   }
   return fail(ErrorCode::kInvalidArgument, "elements are {}, but must be I32 or I64",
               dtype_name(tensor.dtype))
-      .at(tensor_name);
+      .at(tensor_name)
+      .with_fix(kTokenFile);
 }
 
 Expected<Sequences> read_token_rows(const Loading& loading, const SafetensorsFile& file, size_t count) {
   const auto& tensors = file.header().tensors;
   const auto found = tensors.find("input_ids");
   if (found == tensors.end()) {
-    return fail(ErrorCode::kInvalidArgument, "there is no input_ids")
-        .with_fix("A token file holds input_ids [samples, length], I32 or I64.");
+    return fail(ErrorCode::kInvalidArgument, "there is no input_ids").with_fix(kTokenFile);
   }
   NIBBLE_TRY(const std::vector<int64_t> ids, load_integers(file, "input_ids"));
   const Shape& shape = found->second.info.shape;
@@ -306,7 +388,8 @@ Expected<Sequences> read_token_rows(const Loading& loading, const SafetensorsFil
     if (with->second.info.shape != shape) {
       return fail(ErrorCode::kInvalidArgument, "shape {} beside input_ids {}",
                   shape_name(with->second.info.shape), shape_name(shape))
-          .at("attention_mask");
+          .at("attention_mask")
+          .with_fix("The mask has one element for each of input_ids.");
     }
   }
   Sequences rows(std::min(count, shape[0]));
@@ -352,8 +435,19 @@ Expected<Sequences> load_source(Loading& loading, const DataSource& source, size
   if (source.path.empty()) return at(name, load_text(loading, default_calibration_text(), name, count));
   if (source.path.extension() == ".safetensors") return load_tokens(loading, source.path, count);
   NIBBLE_TRY(const std::string text, read_text_file(source.path));
+  NIBBLE_RETURN_IF_ERROR(at(name, check_text(text)));
   if (source.path.extension() == ".jsonl") return load_jsonl(loading, text, name, count);
+  loading.letters[name].add(text);
   return at(name, load_text(loading, text, name, count));
+}
+
+void warn_of_scripts(Loading& loading, const Sequences& sequences) {
+  if (loading.letters.empty()) return;
+  LetterCounts drawn;
+  for (const Sequence& sequence : sequences) drawn.add(loading.tokenizer->decode(sequence, true));
+  for (const auto& [name, letters] : loading.letters) {
+    if (const auto warning = script_warning(drawn, letters, name)) loading.warnings.push_back(*warning);
+  }
 }
 
 template <class T>
@@ -407,18 +501,25 @@ Expected<CalibrationData> load_calibration_data(const std::vector<DataSource>& s
       loading.warnings.push_back(fmt::format("{}: only {} of {} sequences, since there is no more data",
                                              name_of(sources[k]), sequences.size(), shares[k]));
     }
+    warn_of_leftovers(loading, sequences, name_of(sources[k]));
     std::move(sequences.begin(), sequences.end(), std::back_inserter(data.sequences));
   }
   if (data.sequences.empty()) {
     return fail(ErrorCode::kInvalidArgument, "no calibration data: {}",
                 sources.empty()            ? std::string("no file is given")
                 : loading.warnings.empty() ? std::string("no sequences are asked for")
-                                           : fmt::format("{}", fmt::join(loading.warnings, "; ")));
+                                           : fmt::format("{}", fmt::join(loading.warnings, "; ")))
+        .with_fix("Give a file with more than a few words, or several: --dataset FILE,FILE");
   }
-  if (data.num_tokens() < kFewTokens) {
-    loading.warnings.push_back(
-        fmt::format("{} tokens of calibration data are few: {} and more make better weights",
-                    data.num_tokens(), kFewTokens));
+  warn_of_scripts(loading, data.sequences);
+  const size_t wanted =
+      options.widest_in_features == 0 ? kFewTokens : kTokensPerInput * options.widest_in_features;
+  if (data.num_tokens() < wanted) {
+    loading.warnings.push_back(fmt::format(
+        "{} tokens of calibration data are few: {} and more make better weights{}", data.num_tokens(), wanted,
+        options.widest_in_features == 0
+            ? ""
+            : fmt::format(" ({} for each of {} inputs)", kTokensPerInput, options.widest_in_features)));
   }
   data.sha256 = digest_of(data.sequences);
   data.warnings = std::move(loading.warnings);

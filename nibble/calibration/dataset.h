@@ -30,12 +30,17 @@ struct DatasetOptions {
   size_t num_samples = 128;
   size_t sequence_length = 2048;  // tokens; never more than the model's max_position_embeddings
   uint64_t seed = 0;
+  // The widest input of the linears that are calibrated; a warning says when there are fewer than 4 tokens
+  // for each of its elements. 0: not known.
+  size_t widest_in_features = 0;
 };
 
 struct CalibrationData {
   std::vector<std::vector<int32_t>> sequences;  // each 2 .. sequence_length tokens
   std::string sha256;                           // of all tokens and lengths: what a run was calibrated with
-  std::vector<std::string> warnings;  // fewer sequences or tokens than wanted, samples that were dropped
+  // Fewer sequences or tokens than wanted, samples that were dropped, scripts of a file that the samples
+  // lack, text that the tokenizer does not know.
+  std::vector<std::string> warnings;
   size_t num_tokens() const;
 };
 
@@ -47,7 +52,8 @@ struct CalibrationData {
 // attention_mask there removes padding) and are taken as they are, in their order, but for rows that are too
 // long. num_samples counts sequences, packed ones too.
 // vocab_size: tokens outside are kInvalidArgument with the hint that the data belongs to another
-// tokenizer. tokenizer may be null where every source holds tokens. An empty result is an error.
+// tokenizer. Empty files, text of one token, and what is no UTF-8 are errors, too. tokenizer may be null
+// where every source holds tokens. An empty result is an error.
 Expected<CalibrationData> load_calibration_data(const std::vector<DataSource>& sources,
                                                 const DatasetOptions& options, const Tokenizer* tokenizer,
                                                 const ChatTemplate* chat_template, size_t vocab_size);

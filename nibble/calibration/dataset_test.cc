@@ -187,13 +187,65 @@ TEST(CalibrationText, AShortTextIsOneSequenceWithAWarning) {
 
 TEST(CalibrationText, NoTextIsAnError) {
   const TemporaryFolder folder;
-  const auto path = folder.add("a.txt", "");
-  EXPECT_THAT(failure(load({{path, {}}}, {})), HasSubstr("a.txt: only 0 of 128 sequences"));
+  const auto refusal = [&](std::string_view text) {
+    return failure(load({{folder.add("a.txt", text), {}}}, {}));
+  };
+  EXPECT_THAT(refusal(""), HasSubstr("a.txt: the file is empty"));
+  EXPECT_THAT(refusal(" \n\n"), HasSubstr("a.txt: the file holds only white space"));
+  EXPECT_THAT(refusal("a"), HasSubstr("a.txt: the text has 1 token, but a sequence needs 2"));
+  EXPECT_THAT(refusal("caf\xE9 au lait"), HasSubstr("a.txt: the text is not UTF-8"));
+  EXPECT_THAT(refusal(std::string_view("PK\x03\x04\x00\x00", 6)),
+              HasSubstr("a.txt: byte 4 is 0: this is no text"));
+  EXPECT_THAT(failure(load({{folder.add("b.jsonl", "\n"), {}}}, {})), HasSubstr("only white space"));
   EXPECT_THAT(failure(load({}, {})), HasSubstr("no calibration data: no file is given"));
-  EXPECT_THAT(failure(load({{path, {}}}, {.sequence_length = 1})), HasSubstr("2 are the least"));
-  const auto missing = load({{folder / "b.txt", {}}}, {});
+  EXPECT_THAT(failure(load({{folder / "a.txt", {}}}, {.sequence_length = 1})), HasSubstr("2 are the least"));
+  const auto missing = load({{folder / "c.txt", {}}}, {});
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  // One empty file among good ones is a mistake, too.
+  const auto good = folder.add("good.txt", words(2000));
+  EXPECT_THAT(failure(load({{good, {}}, {folder.add("d.txt", ""), {}}}, {})),
+              HasSubstr("d.txt: the file is empty"));
+}
+
+TEST(CalibrationText, FewTokensAreCountedAgainstTheWidestInput) {
+  const TemporaryFolder folder;
+  const auto path = folder.add("a.txt", words(3000));
+  const auto warnings_for = [&](size_t width) {
+    return load({{path, {}}}, {.num_samples = 4, .sequence_length = 256, .widest_in_features = width})
+        ->warnings;
+  };
+  EXPECT_THAT(warnings_for(256), IsEmpty());
+  EXPECT_THAT(warnings_for(257),
+              ElementsAre("1024 tokens of calibration data are few: 1028 and more make better "
+                          "weights (4 for each of 257 inputs)"));
+  EXPECT_THAT(warnings_for(0), ElementsAre(HasSubstr("8192 and more")));
+}
+
+TEST(CalibrationText, ScriptsThatTheSamplesLackAreNamed) {
+  const TemporaryFolder folder;
+  std::string lines;
+  for (size_t k = 0; k < 40; ++k) lines += text_line(words(20, 100 * k));
+  for (size_t k = 0; k < 2; ++k) lines += text_line("кот и собака живут в одном доме");
+  const auto path = folder.add("a.jsonl", lines);
+  // The seed passes over the Russian lines; a draw of all lines does not.
+  const auto few = load({{path, {}}}, {.num_samples = 1, .sequence_length = 64, .seed = 1});
+  ASSERT_TRUE(few) << to_string(few.error());
+  EXPECT_THAT(few->warnings, testing::Contains(HasSubstr("a.jsonl: Cyrillic (")));
+  const auto all = load({{path, {}}}, {.num_samples = 100, .sequence_length = 64, .seed = 1});
+  ASSERT_TRUE(all) << to_string(all.error());
+  EXPECT_THAT(all->warnings, testing::Not(testing::Contains(HasSubstr("Cyrillic"))));
+}
+
+TEST(CalibrationText, TextThatTheTokenizerSpellsInBytesIsNamed) {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int k = 0; k < 200; ++k) text += "猫と犬は家にいる。";
+  const auto data = load({{folder.add("a.txt", text), {}}}, {.num_samples = 4, .sequence_length = 64});
+  ASSERT_TRUE(data) << to_string(data.error());
+  EXPECT_THAT(data->warnings,
+              testing::Contains(testing::ContainsRegex(
+                  "a.txt: [0-9]+ % of the tokens are single bytes or unknown: the data may")));
 }
 
 TEST(CalibrationText, NeedsATokenizerOfTheModel) {
@@ -312,6 +364,7 @@ TEST(CalibrationJsonl, BrokenLinesAreNamedByTheirNumber) {
     return data ? std::string("(loaded)") : to_string(data.error());
   };
   EXPECT_THAT(with_line("{\"text\": \"cut"), HasSubstr("a.jsonl: line 3"));
+  EXPECT_THAT(with_line("{\"text\": \"cut"), HasSubstr("\n  Each line is an object: "));
   EXPECT_THAT(with_line("[1, 2]"), HasSubstr("a.jsonl: line 3: the line is a list, but must be an object"));
   EXPECT_THAT(with_line("{\"prompt\": \"x\"}"), HasSubstr("neither a \"text\" (a string) nor \"messages\""));
   EXPECT_THAT(with_line("{\"text\": 7}"), HasSubstr("neither a \"text\" (a string) nor \"messages\""));

@@ -43,6 +43,9 @@ Expected<CalibrationData> calibration_data(const ModelSource& source, const Quan
   if (const size_t longest = source.config.max_position_embeddings; longest > 0) {
     data.sequence_length = std::min(data.sequence_length, longest);
   }
+  for (const ModuleSlot& slot : source.slots) {
+    if (slot.role == ModuleRole::kLinear) data.widest_in_features = std::max(data.widest_in_features, slot.shape[1]);
+  }
   std::vector<DataSource> sources = options.dataset;
   if (sources.empty()) sources.push_back({});
   return load_calibration_data(sources, data, &tokenizer, nullptr, source.config.vocab_size);
