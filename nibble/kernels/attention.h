@@ -43,8 +43,13 @@ struct AttentionBlocks {
   size_t value_offset;
 };
 
+// Rows that read a key or value together.
+inline constexpr size_t kAttentionTileRows = 6;
+
 // Floats of scratch memory that attend() needs for this many rows.
-inline size_t attention_scratch(size_t num_rows) { return 2 * num_rows + kAttentionBlock; }
+inline size_t attention_scratch(size_t num_rows) {
+  return 2 * num_rows + kAttentionTileRows * kAttentionBlock;
+}
 
 // All rows read the same head; they go through it block by block together, each for itself.
 void attend(const AttentionShape& shape, std::span<const AttentionRow> rows, const AttentionBlocks& kv,

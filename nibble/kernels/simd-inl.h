@@ -24,6 +24,7 @@ inline F32 fmadd(F32 a, F32 b, F32 c) { return a * b + c; }
 inline F32 max(F32 a, F32 b) { return a > b ? a : b; }
 inline F32 min(F32 a, F32 b) { return a < b ? a : b; }
 inline float reduce_add(F32 v) { return v; }
+inline float reduce_max(F32 v) { return v; }
 inline F32 round(F32 v) { return std::nearbyint(v); }
 // v * 2^n for integral n in [-126, 127].
 inline F32 scale_by_power(F32 v, F32 n) {
@@ -63,6 +64,11 @@ inline F32 div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
 inline F32 fmadd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 inline F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }
 inline F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }
+inline float reduce_max(F32 v) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
 inline float reduce_add(F32 v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -95,6 +101,7 @@ inline F32 fmadd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 inline F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 inline F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
 inline float reduce_add(F32 v) { return _mm512_reduce_add_ps(v); }
+inline float reduce_max(F32 v) { return _mm512_reduce_max_ps(v); }
 inline F32 round(F32 v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline F32 scale_by_power(F32 v, F32 n) {
   const __m512i bits = _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23);
