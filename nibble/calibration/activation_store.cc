@@ -1,6 +1,7 @@
 #include "nibble/calibration/activation_store.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,12 +12,14 @@
 #include <vector>
 
 #include "nibble/base/atomic_file.h"
+#include "nibble/base/check.h"
 #include "nibble/base/float16.h"
 
 namespace nibble {
 namespace {
 
 constexpr size_t kBytesAtOnce = size_t{1} << 22;  // through the buffer between file and floats
+constexpr size_t kRowsPerTask = 8;
 
 Failure file_failure(std::string_view doing, int error) {
   return fail(ErrorCode::kUnavailable, "cannot {} the activations: {}", doing, std::strerror(error))
@@ -58,6 +61,7 @@ Expected<ActivationStore> ActivationStore::in_file(const ActivationShape& shape,
   store.file_ = ::mkstemp(name.data());
   if (store.file_ < 0) return file_failure("make a file for", errno).at(folder.string());
   ::unlink(name.c_str());
+  if (shape.bytes() == 0) return store;
   // Space is taken now, so that a full disk is found before the work and not in its middle.
   if (const int error = ::posix_fallocate(store.file_, 0, static_cast<off_t>(shape.bytes())); error != 0) {
     return file_failure("reserve space for", error).at(folder.string());
@@ -95,28 +99,38 @@ Status ActivationStore::transfer(size_t offset, void* bytes, size_t count, bool 
   return {};
 }
 
-Status ActivationStore::read(size_t first, MatrixView<float> values) const {
-  const size_t row_bytes = shape_.width * (dtype_bits(shape_.dtype) / 8);
-  std::vector<std::byte> row(file_ >= 0 ? row_bytes : 0);
-  for (size_t r = 0; r < values.rows(); ++r) {
-    const size_t offset = (first + r) * row_bytes;
-    const std::byte* from = memory_.data() + offset;
-    if (file_ >= 0) {
-      NIBBLE_RETURN_IF_ERROR(transfer(offset, row.data(), row_bytes, false));
-      from = row.data();
-    }
-    decode(from, shape_.dtype, shape_.width, values.row(r));
+Status ActivationStore::read(size_t first, MatrixView<float> values, ThreadPool& pool) const {
+  NIBBLE_CHECK(first + values.rows() <= shape_.tokens && values.cols() == shape_.width);
+  const size_t step = file_ >= 0 ? std::max<size_t>(1, kBytesAtOnce / row_bytes()) : values.rows();
+  AlignedBuffer buffer(file_ >= 0 ? std::min(step, values.rows()) * row_bytes() : 0);
+  for (size_t top = 0; top < values.rows(); top += step) {
+    const size_t rows = std::min(step, values.rows() - top);
+    const size_t offset = (first + top) * row_bytes();
+    if (file_ >= 0) NIBBLE_RETURN_IF_ERROR(transfer(offset, buffer.data(), rows * row_bytes(), false));
+    const std::byte* const from = file_ >= 0 ? buffer.data() : memory_.data() + offset;
+    pool.parallel_for(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+      for (size_t r = begin; r < end; ++r) {
+        decode(from + r * row_bytes(), shape_.dtype, shape_.width, values.row(top + r));
+      }
+    });
   }
   return {};
 }
 
-Status ActivationStore::write(size_t first, MatrixView<const float> values) {
-  const size_t row_bytes = shape_.width * (dtype_bits(shape_.dtype) / 8);
-  std::vector<std::byte> row(row_bytes);
-  for (size_t r = 0; r < values.rows(); ++r) {
-    const size_t offset = (first + r) * row_bytes;
-    encode(values.row(r), shape_.dtype, shape_.width, file_ >= 0 ? row.data() : memory_.data() + offset);
-    if (file_ >= 0) NIBBLE_RETURN_IF_ERROR(transfer(offset, row.data(), row_bytes, true));
+Status ActivationStore::write(size_t first, MatrixView<const float> values, ThreadPool& pool) {
+  NIBBLE_CHECK(first + values.rows() <= shape_.tokens && values.cols() == shape_.width);
+  const size_t step = file_ >= 0 ? std::max<size_t>(1, kBytesAtOnce / row_bytes()) : values.rows();
+  AlignedBuffer buffer(file_ >= 0 ? std::min(step, values.rows()) * row_bytes() : 0);
+  for (size_t top = 0; top < values.rows(); top += step) {
+    const size_t rows = std::min(step, values.rows() - top);
+    const size_t offset = (first + top) * row_bytes();
+    std::byte* const to = file_ >= 0 ? buffer.data() : memory_.data() + offset;
+    pool.parallel_for(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+      for (size_t r = begin; r < end; ++r) {
+        encode(values.row(top + r), shape_.dtype, shape_.width, to + r * row_bytes());
+      }
+    });
+    if (file_ >= 0) NIBBLE_RETURN_IF_ERROR(transfer(offset, buffer.data(), rows * row_bytes(), true));
   }
   return {};
 }
@@ -139,7 +153,15 @@ Status ActivationStore::save(const std::filesystem::path& path) const {
 Status ActivationStore::load(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return file_failure("open", errno).at(path.string());
-  std::vector<std::byte> buffer(kBytesAtOnce);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || static_cast<size_t>(info.st_size) != shape_.bytes()) {
+    ::close(fd);
+    return fail(ErrorCode::kDataLoss, "{} bytes of activations, but the run has {}", info.st_size,
+                shape_.bytes())
+        .at(path.string())
+        .with_fix("It belongs to another run: remove the folder and start again.");
+  }
+  std::vector<std::byte> buffer(file_ >= 0 ? kBytesAtOnce : 0);
   Status status;
   for (size_t offset = 0; status && offset < shape_.bytes();) {
     const size_t wanted = std::min(kBytesAtOnce, shape_.bytes() - offset);

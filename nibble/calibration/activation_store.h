@@ -10,6 +10,7 @@
 #include "nibble/base/dtype.h"
 #include "nibble/base/error.h"
 #include "nibble/base/matrix_view.h"
+#include "nibble/base/thread_pool.h"
 
 namespace nibble {
 
@@ -21,7 +22,7 @@ struct ActivationShape {
   size_t bytes() const { return tokens * width * (dtype_bits(dtype) / 8); }
 };
 
-// One thread at a time.
+// One thread at a time. All rows are zeros at first. Errors are the disk's (kUnavailable); rows are in range.
 class ActivationStore {
  public:
   static ActivationStore in_memory(const ActivationShape& shape);
@@ -33,11 +34,12 @@ class ActivationStore {
   ~ActivationStore();
 
   // Rows [first, first + count) as float; values: [count, width].
-  Status read(size_t first, MatrixView<float> values) const;
+  Status read(size_t first, MatrixView<float> values, ThreadPool& pool) const;
   // Rounds to the store's type.
-  Status write(size_t first, MatrixView<const float> values);
+  Status write(size_t first, MatrixView<const float> values, ThreadPool& pool);
 
-  // All rows as they are stored, for checkpoints of a run.
+  // All rows as they are stored, for checkpoints of a run. load() takes files of the same shape and type:
+  // kDataLoss for another size.
   Status save(const std::filesystem::path& path) const;
   Status load(const std::filesystem::path& path);
 
@@ -46,6 +48,7 @@ class ActivationStore {
 
  private:
   Status transfer(size_t offset, void* bytes, size_t count, bool writing) const;
+  size_t row_bytes() const { return shape_.width * (dtype_bits(shape_.dtype) / 8); }
 
   ActivationShape shape_;
   AlignedBuffer memory_;

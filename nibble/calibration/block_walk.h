@@ -7,6 +7,7 @@
 // Two streams of activations pass each block side by side where the target correction is wanted
 // (docs/quantizers.md): that of the float model and that of the model whose earlier layers are quantized.
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -14,11 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "nibble/calibration/activation_store.h"
+#include "nibble/base/dtype.h"
+#include "nibble/base/thread_pool.h"
 #include "nibble/calibration/dataset.h"
 #include "nibble/linalg/gemm.h"
-#include "nibble/models/block_steps.h"
-#include "nibble/models/load_weights.h"
 #include "nibble/models/model_source.h"
 
 namespace nibble {
@@ -89,14 +89,17 @@ struct BlockReplacement {
   std::map<std::string, std::vector<float>> tensors;
 };
 
+struct WalkState;  // walk_state.h
+
 // One thread at a time.
 class BlockWalk {
  public:
   // Borrows all of them. The data has been checked against the vocabulary.
   BlockWalk(const ModelSource& source, const CalibrationData& data, const WalkOptions& options,
             ThreadPool& pool);
+  ~BlockWalk();
 
-  // The embeddings of all tokens.
+  // The embeddings of all tokens. kInvalidArgument where all sequences are held out.
   Status start();
   // Walks block `layer`; blocks are walked in order. kDataLoss where an input is not finite.
   Expected<BlockReport> walk(size_t layer, const WalkSteps& steps);
@@ -127,62 +130,7 @@ class BlockWalk {
   Status load(const std::filesystem::path& folder);
 
  private:
-  // Consecutive whole sequences that are worked on together.
-  struct Group {
-    size_t first_row = 0, rows = 0;
-    size_t first_sequence = 0, sequences = 0;
-  };
-  // Linears that read one input, their rows one after the other.
-  struct Linears {
-    std::vector<std::string> modules;
-    std::vector<size_t> rows;
-    size_t in = 0, out = 0;
-    std::vector<float> original, quantized;  // [out, in]
-    std::vector<float> bias;                 // [out], or empty
-
-    MatrixView<const float> weight(bool use_quantized) const {
-      return {(use_quantized ? quantized : original).data(), out, in};
-    }
-  };
-  struct BranchNorms {
-    const Norm* in = nullptr;
-    const Norm* out = nullptr;
-  };
-  struct Gathered;  // statistics while they grow
-  struct Block;     // of the block that is walked
-
-  WeightLoader make_loader() const;
-  std::vector<SequenceChunk> chunks_of(const Group& group) const;
-  Expected<Linears> load_linears(const std::vector<std::string>& modules) const;
-  Status quantize(Linears& linears, Gathered& seen, const QuantizeLinears& quantize_linears);
-  void apply(const Linears& linears, bool use_quantized, MatrixView<const float> x, MatrixView<float> y);
-  // Runs fn(group) for all groups; what fn takes from the arena is given back after each.
-  Status for_groups(const std::function<Status(const Group&)>& fn);
-  void branch_input(const Norm* norm, MatrixView<const float> residual, MatrixView<float> x);
-  void finish_branch(const Norm* in, const Norm* out, MatrixView<float> branch, MatrixView<float> residual);
-  void attend(const Block& block, const Group& group, MatrixView<float> qkv, MatrixView<float> out);
-  Status first_linears(const Norm* norm, Linears& linears, const QuantizeLinears& quantize_linears);
-  void inner_values(const Block& block, const Linears& first, bool attention, bool use_quantized,
-                    const Group& group, MatrixView<const float> x, MatrixView<float> inner);
-  Status last_linear(Block& block, const BranchNorms& norms, const Linears& first, bool attention,
-                     Linears& last, const QuantizeLinears& quantize_linears);
-  Status branch(Block& block, const BranchNorms& norms, const std::vector<std::string>& first_modules,
-                const std::string& last_module, bool attention, const QuantizeLinears& quantize_linears);
-  Expected<BlockReport> report();
-  Expected<ActivationStore> make_store(size_t width) const;
-
-  const ModelSource& source_;
-  const CalibrationData& data_;
-  const WalkOptions options_;
-  ThreadPool& pool_;
-  Arena arena_;
-  ExecutionContext context_;
-  std::vector<Group> groups_;
-  size_t num_tokens_ = 0;
-  size_t longest_ = 0;
-  DecoderWeights frame_;
-  std::vector<std::unique_ptr<KvCache>> caches_;  // one per sequence of a group, one layer
-  ActivationStore quantized_, float_;             // the residual streams
+  std::unique_ptr<WalkState> state_;
 };
 
 }  // namespace nibble

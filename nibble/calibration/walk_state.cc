@@ -1,0 +1,123 @@
+#include "nibble/calibration/walk_state.h"
+
+#include <algorithm>
+
+#include "nibble/base/cancel.h"
+#include "nibble/base/check.h"
+
+namespace nibble {
+
+WalkState::WalkState(const ModelSource& source_, const CalibrationData& data_, const WalkOptions& options_,
+                     ThreadPool& pool_)
+    : source(source_), data(data_), options(options_), pool(pool_), context{pool, arena} {
+  const size_t count = data.sequences.size();
+  const size_t calibration = count - std::min(count, options.held_out);
+  for (size_t s = 0; s < count; ++s) {
+    const bool held_out = s >= calibration;
+    if (s == calibration) first_held_out_row = num_tokens;
+    if (groups.empty() || groups.back().rows >= options.tokens_at_once ||
+        groups.back().held_out != held_out) {
+      groups.push_back({num_tokens, 0, s, 0, held_out});
+    }
+    groups.back().rows += data.sequences[s].size();
+    ++groups.back().sequences;
+    num_tokens += data.sequences[s].size();
+    longest = std::max(longest, data.sequences[s].size());
+  }
+  if (calibration == count) first_held_out_row = num_tokens;
+}
+
+WeightLoader make_loader(const WalkState& state) {
+  const ModelSource& source = state.source;
+  return WeightLoader(source.checkpoint, source.slots, source.quantized, source.quantization,
+                      {.linear = {.compute = ComputeMode::kF32},
+                       .dtype = std::nullopt,
+                       .norm_adds_one = source.spec.names.norm_adds_one},
+                      state.pool);
+}
+
+Expected<ActivationStore> make_store(const WalkState& state, size_t tokens, size_t width) {
+  const ActivationShape shape = {tokens, width, state.options.activations};
+  if (state.options.spill.empty()) return ActivationStore::in_memory(shape);
+  return ActivationStore::in_file(shape, state.options.spill);
+}
+
+Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_only) {
+  TokenRows rows;
+  if (float_only && !state.options.float_stream) rows.first_row = state.first_held_out_row;
+  NIBBLE_TRY(rows.store, make_store(state, state.num_tokens - rows.first_row, width));
+  return rows;
+}
+
+Status for_groups(WalkState& state, const std::function<Status(const TokenGroup&)>& fn) {
+  for (const TokenGroup& group : state.groups) {
+    NIBBLE_RETURN_IF_ERROR(check_cancelled());
+    const Arena::Scope scope(state.arena);
+    NIBBLE_RETURN_IF_ERROR(fn(group));
+  }
+  return {};
+}
+
+std::vector<SequenceChunk> chunks_of(const WalkState& state, const TokenGroup& group) {
+  std::vector<SequenceChunk> chunks;
+  for (size_t i = 0; i < group.sequences; ++i) {
+    chunks.push_back({state.data.sequences[group.first_sequence + i], state.caches[i].get(), 0, 0});
+  }
+  return chunks;
+}
+
+void apply(const LinearRows& linear, MatrixView<const float> x, MatrixView<float> y,
+           linalg::Arithmetic arithmetic, ThreadPool& pool) {
+  linalg::gemm({x}, {linear.weight, true}, y, {.arithmetic = arithmetic}, pool);
+  if (linear.bias != nullptr) add_bias(linear.bias, y, pool);
+}
+
+void branch_input(WalkState& state, const Norm* norm, MatrixView<const float> residual, MatrixView<float> x) {
+  if (state.source.spec.norm_before_branch && norm != nullptr) {
+    norm->forward(residual, x, state.context);
+  } else if (x.data() != residual.data()) {
+    copy_rows(residual, x, state.pool);
+  }
+}
+
+void finish_branch(WalkState& state, const Norm* in, const Norm* out, MatrixView<float> branch,
+                   MatrixView<float> residual) {
+  if (out != nullptr) out->forward(branch, branch, state.context);
+  add_rows(branch, residual, state.context);
+  if (!state.source.spec.norm_before_branch) in->forward(residual, residual, state.context);
+}
+
+void attention_values(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+                      const TokenGroup& group, MatrixView<const float> x, MatrixView<float> inner,
+                      linalg::Arithmetic arithmetic) {
+  const Arena::Scope scope(state.arena);
+  const MatrixView<float> qkv = state.arena.take_matrix(x.rows(), first.weight.rows());
+  apply(first, x, qkv, arithmetic, state.pool);
+  const std::vector<SequenceChunk> chunks = chunks_of(state, group);
+  for (const SequenceChunk& chunk : chunks) {
+    chunk.cache->truncate(0);
+    // max_tokens is the longest sequence: there is room.
+    NIBBLE_CHECK(chunk.cache->reserve(chunk.tokens.size()).has_value());
+  }
+  const TokenBatch batch =
+      make_token_batch(chunks, state.frame.rope, state.frame.rope_sliding, state.context);
+  attend_tokens({state.source.spec, state.source.config, parts, 0, false}, batch, qkv, inner, state.context);
+}
+
+void mlp_values(WalkState& state, const LinearRows& first, MatrixView<const float> x, MatrixView<float> inner,
+                linalg::Arithmetic arithmetic) {
+  const kernels::Activation activation = state.source.spec.activation;
+  const size_t width = inner.cols();
+  if (first.weight.rows() == width) {
+    apply(first, x, inner, arithmetic, state.pool);
+    activate_rows(activation, {}, inner, state.context);
+    return;
+  }
+  const Arena::Scope scope(state.arena);
+  const MatrixView<float> y = state.arena.take_matrix(x.rows(), 2 * width);
+  apply(first, x, y, arithmetic, state.pool);
+  activate_rows(activation, y.cols(0, width), y.cols(width, width), state.context);
+  copy_rows(y.cols(width, width), inner, state.pool);
+}
+
+}  // namespace nibble

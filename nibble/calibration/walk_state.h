@@ -1,0 +1,113 @@
+#ifndef NIBBLE_CALIBRATION_WALK_STATE_H_
+#define NIBBLE_CALIBRATION_WALK_STATE_H_
+
+// What the parts of a BlockWalk share: the data in groups of sequences, the streams, and how a block's
+// layers without weights are run. Inside calibration/ only.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nibble/calibration/activation_store.h"
+#include "nibble/calibration/block_walk.h"
+#include "nibble/calibration/linear_stack.h"
+#include "nibble/calibration/row_loops.h"
+#include "nibble/models/block_steps.h"
+#include "nibble/models/load_weights.h"
+
+namespace nibble {
+
+// Consecutive whole sequences that are worked on together; all of them held out, or none.
+struct TokenGroup {
+  size_t first_row = 0, rows = 0;
+  size_t first_sequence = 0, sequences = 0;
+  bool held_out = false;
+};
+
+// Activations of the tokens from `first_row` on, by the row that a token has in the data.
+struct TokenRows {
+  ActivationStore store;
+  size_t first_row = 0;
+
+  Status read(const TokenGroup& group, MatrixView<float> values, ThreadPool& pool) const {
+    return store.read(group.first_row - first_row, values, pool);
+  }
+  Status write(const TokenGroup& group, MatrixView<const float> values, ThreadPool& pool) {
+    return store.write(group.first_row - first_row, values, pool);
+  }
+};
+
+// The residual streams, or copies of them. The float one may hold the held-out rows alone, or nothing.
+struct StreamPair {
+  TokenRows quantized, floating;
+};
+
+// While fn of gather_block() runs.
+struct GatheredBlock {
+  size_t layer = 0;
+  TokenGroup group;           // of the two below
+  std::vector<float> before;  // the stream before the block, [group.rows, hidden_size]
+  std::vector<float> after;   // what the file's weights make of it; empty until it is asked for
+  std::optional<BlockReplacement> in_check;
+};
+
+struct WalkState {
+  WalkState(const ModelSource& source_, const CalibrationData& data_, const WalkOptions& options_,
+            ThreadPool& pool_);
+
+  const ModelSource& source;
+  const CalibrationData& data;
+  const WalkOptions options;
+  ThreadPool& pool;
+  Arena arena;
+  ExecutionContext context;
+  std::vector<TokenGroup> groups;
+  size_t num_tokens = 0;
+  size_t first_held_out_row = 0;
+  size_t longest = 0;  // sequence, tokens
+  DecoderWeights frame;
+  std::vector<std::unique_ptr<KvCache>> caches;  // one per sequence of a group, one layer
+  StreamPair streams;
+  std::optional<LinearStack> head;  // after walk_head()
+  std::optional<GatheredBlock> gathered;
+
+  size_t hidden() const { return source.config.hidden_size; }
+  bool has_float(const TokenGroup& group) const { return options.float_stream || group.held_out; }
+  bool any_float() const { return options.float_stream || options.held_out > 0; }
+};
+
+WeightLoader make_loader(const WalkState& state);
+
+// Rows for all tokens, or for those that the float stream has. In memory, or in a file of options.spill.
+Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_only = false);
+Expected<ActivationStore> make_store(const WalkState& state, size_t tokens, size_t width);
+
+// fn(group) for all groups; what fn takes from the arena is given back after each. Stops for Ctrl-C.
+Status for_groups(WalkState& state, const std::function<Status(const TokenGroup&)>& fn);
+
+std::vector<SequenceChunk> chunks_of(const WalkState& state, const TokenGroup& group);
+
+// y = x Wᵀ + b.
+void apply(const LinearRows& linear, MatrixView<const float> x, MatrixView<float> y,
+           linalg::Arithmetic arithmetic, ThreadPool& pool);
+
+// What a branch reads of the stream: its norm, where that comes before the branch. x may be residual.
+void branch_input(WalkState& state, const Norm* norm, MatrixView<const float> residual, MatrixView<float> x);
+
+// residual + out(branch), or in(residual + branch) for models that normalise after the addition.
+void finish_branch(WalkState& state, const Norm* in, const Norm* out, MatrixView<float> branch,
+                   MatrixView<float> residual);
+
+// From the input of a branch to that of its last linear: `first` and attention, or `first` and the MLP's
+// activation. x: [rows, hidden_size]; inner: [rows, width of the last linear's input].
+void attention_values(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+                      const TokenGroup& group, MatrixView<const float> x, MatrixView<float> inner,
+                      linalg::Arithmetic arithmetic);
+void mlp_values(WalkState& state, const LinearRows& first, MatrixView<const float> x, MatrixView<float> inner,
+                linalg::Arithmetic arithmetic);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CALIBRATION_WALK_STATE_H_
