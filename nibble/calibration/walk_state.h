@@ -47,8 +47,7 @@ struct StreamPair {
 // While fn of gather_block() runs.
 struct GatheredBlock {
   size_t layer = 0;
-  TokenGroup group;           // of the two below
-  std::vector<float> before;  // the stream before the block, [group.rows, hidden_size]
+  std::vector<float> before;  // the first group's stream before the block, [rows, hidden_size]
   std::vector<float> after;   // what the file's weights make of it; empty until it is asked for
   std::optional<BlockReplacement> in_check;
 };

@@ -1,0 +1,211 @@
+#include "nibble/calibration/block_values.h"
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+// The MLP reads what attention reads, through the same norm.
+bool shares_input(const WalkState& state, const BlockValues& block) {
+  return state.source.spec.names.parallel && block.parts.mlp_in_norm == nullptr;
+}
+
+Status replace_norm(const WalkState& state, const BlockReplacement& replacement, const std::string& module,
+                    Norm* norm) {
+  if (norm == nullptr) return {};
+  NIBBLE_TRY(const auto* const weight, find_replaced(&replacement, module + ".weight", norm->weight.size()));
+  if (weight != nullptr) {
+    norm->weight = *weight;
+    if (state.source.spec.names.norm_adds_one) {
+      for (float& w : norm->weight) w += 1.f;
+    }
+  }
+  NIBBLE_TRY(const auto* const bias, find_replaced(&replacement, module + ".bias", norm->size()));
+  if (bias != nullptr) norm->bias = *bias;
+  return {};
+}
+
+struct NamedNorm {
+  std::string module;
+  Norm* norm;
+};
+
+std::vector<NamedNorm> norms_of(const WalkState& state, const std::string& prefix,
+                                const DecoderBlock& parts) {
+  const BlockNames& names = state.source.spec.names.block;
+  const auto named = [&](std::string_view name, const std::unique_ptr<Norm>& norm) {
+    return NamedNorm{prefix + std::string(name), norm.get()};
+  };
+  return {named(names.attention_in_norm, parts.attention_in_norm),
+          named(names.attention_out_norm, parts.attention_out_norm),
+          named(names.mlp_in_norm, parts.mlp_in_norm),
+          named(names.mlp_out_norm, parts.mlp_out_norm),
+          named(names.q_norm, parts.q_norm),
+          named(names.k_norm, parts.k_norm)};
+}
+
+// All tensors that are replaced belong to the block.
+Status check_names(const BlockValues& block, const std::vector<NamedNorm>& norms,
+                   const BlockReplacement& replacement) {
+  std::vector<std::string> modules;
+  for (const InputPoint& input : block.inputs) {
+    modules.insert(modules.end(), input.modules.begin(), input.modules.end());
+  }
+  for (const NamedNorm& norm : norms) {
+    if (norm.norm != nullptr) modules.push_back(norm.module);
+  }
+  for (const auto& [tensor, values] : replacement.tensors) {
+    const std::string module = tensor.substr(0, tensor.rfind('.'));
+    const bool known = std::find(modules.begin(), modules.end(), module) != modules.end();
+    if (known && (tensor == module + ".weight" || tensor == module + ".bias")) continue;
+    return fail(ErrorCode::kInvalidArgument, "the block has no such tensor").at(tensor);
+  }
+  return {};
+}
+
+void list_inputs(const WalkState& state, BlockValues& block) {
+  const auto add = [&](const LinearStack& stack) {
+    if (!stack.modules.empty()) block.inputs.push_back({stack.modules, stack.in});
+  };
+  add(block.attention_in);
+  if (shares_input(state, block)) {
+    const std::vector<std::string>& also = block.mlps.front().in.modules;
+    block.inputs.back().modules.insert(block.inputs.back().modules.end(), also.begin(), also.end());
+  }
+  add(block.attention_out);
+  add(block.router);
+  for (const BlockValues::Mlp& mlp : block.mlps) {
+    if (!shares_input(state, block)) add(mlp.in);
+    add(mlp.out);
+  }
+}
+
+// One forward pass of one group.
+struct Pass {
+  WalkState& state;
+  const BlockValues& block;
+  const TokenGroup& group;
+  linalg::Arithmetic arithmetic;
+  const SeeInput& see;
+
+  void saw(size_t input, MatrixView<const float> x) const {
+    if (see) see(input, x);
+  }
+};
+
+// As list_inputs() numbers them.
+constexpr size_t kAttentionIn = 0;
+constexpr size_t kAttentionOut = 1;
+constexpr size_t kMlpIn = 2;  // or the router
+
+void attention(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
+  const Arena::Scope scope(pass.state.arena);
+  const LinearStack& last = pass.block.attention_out;
+  const MatrixView<float> inner = pass.state.arena.take_matrix(x.rows(), last.in);
+  pass.saw(kAttentionIn, x);
+  attention_values(pass.state, pass.block.parts, pass.block.attention_in.all(false), pass.group, x, inner,
+                   pass.arithmetic);
+  pass.saw(kAttentionOut, inner);
+  apply(last.all(false), inner, y, pass.arithmetic, pass.state.pool);
+}
+
+void mlp(const Pass& pass, const BlockValues::Mlp& weights, size_t last_input, MatrixView<const float> x,
+         MatrixView<float> y) {
+  const Arena::Scope scope(pass.state.arena);
+  const MatrixView<float> inner = pass.state.arena.take_matrix(x.rows(), weights.out.in);
+  mlp_values(pass.state, weights.in.all(false), x, inner, pass.arithmetic);
+  pass.saw(last_input, inner);
+  apply(weights.out.all(false), inner, y, pass.arithmetic, pass.state.pool);
+}
+
+void experts(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
+  WalkState& state = pass.state;
+  const Arena::Scope scope(state.arena);
+  const MatrixView<float> scores = state.arena.take_matrix(x.rows(), pass.block.mlps.size());
+  pass.saw(kMlpIn, x);
+  apply(pass.block.router.all(false), x, scores, linalg::Arithmetic::kF32, state.pool);
+  route_tokens(state.source.spec.experts_per_token, scores, state.context);
+  for (size_t r = 0; r < y.rows(); ++r) std::fill_n(y.row(r), y.cols(), 0.f);
+  for (size_t e = 0; e < pass.block.mlps.size(); ++e) {
+    const Arena::Scope expert_scope(state.arena);
+    std::vector<size_t> rows;
+    for (size_t r = 0; r < x.rows(); ++r) {
+      if (scores.row(r)[e] > 0.f) rows.push_back(r);
+    }
+    if (rows.empty()) continue;
+    const MatrixView<float> in = state.arena.take_matrix(rows.size(), x.cols());
+    const MatrixView<float> out = state.arena.take_matrix(rows.size(), y.cols());
+    for (size_t i = 0; i < rows.size(); ++i) std::copy_n(x.row(rows[i]), x.cols(), in.row(i));
+    const size_t input = kMlpIn + 1 + 2 * e;
+    pass.saw(input, in);
+    mlp(pass, pass.block.mlps[e], input + 1, in, out);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const float weight = scores.row(rows[i])[e];
+      for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
+    }
+  }
+}
+
+// The MLP or the experts; `seen`: its input has been seen as attention's.
+void feed_forward(const Pass& pass, bool seen, MatrixView<const float> x, MatrixView<float> y) {
+  if (!pass.block.router.modules.empty()) {
+    experts(pass, x, y);
+  } else {
+    if (!seen) pass.saw(kMlpIn, x);
+    mlp(pass, pass.block.mlps.front(), seen ? kMlpIn : kMlpIn + 1, x, y);
+  }
+}
+
+}  // namespace
+
+Expected<BlockValues> load_block(const WalkState& state, size_t layer, const BlockReplacement* replacement) {
+  const ModelSource& source = state.source;
+  const BlockModules names = block_modules(source.spec, layer, source.prefix_missing);
+  BlockValues block;
+  WeightLoader loader = make_loader(state);
+  NIBBLE_RETURN_IF_ERROR(load_block_norms(source.spec, source.config, layer, names, loader, block.parts));
+  const auto load = [&](const std::vector<std::string>& modules) {
+    return load_stack(source, modules, replacement);
+  };
+  NIBBLE_TRY(block.attention_in, load({names.qkv, names.q, names.k, names.v}));
+  NIBBLE_TRY(block.attention_out, load({names.o}));
+  NIBBLE_TRY(block.router, load({names.router}));
+  for (const MlpModules& modules : names.mlps) {
+    BlockValues::Mlp& mlp = block.mlps.emplace_back();
+    NIBBLE_TRY(mlp.in, load({modules.gate_up, modules.gate, modules.up}));
+    NIBBLE_TRY(mlp.out, load({modules.down}));
+  }
+  list_inputs(state, block);
+  if (replacement == nullptr) return block;
+  const std::vector<NamedNorm> norms = norms_of(state, names.prefix, block.parts);
+  NIBBLE_RETURN_IF_ERROR(check_names(block, norms, *replacement));
+  for (const NamedNorm& norm : norms) {
+    NIBBLE_RETURN_IF_ERROR(replace_norm(state, *replacement, norm.module, norm.norm));
+  }
+  return block;
+}
+
+void forward_block(WalkState& state, const BlockValues& block, const TokenGroup& group,
+                   MatrixView<float> hidden, linalg::Arithmetic arithmetic, const SeeInput& see) {
+  const Arena::Scope scope(state.arena);
+  const Pass pass = {state, block, group, arithmetic, see};
+  const DecoderBlock& parts = block.parts;
+  const MatrixView<float> x = state.arena.take_matrix(hidden.rows(), hidden.cols());
+  const MatrixView<float> y = state.arena.take_matrix(hidden.rows(), hidden.cols());
+  branch_input(state, parts.attention_in_norm.get(), hidden, x);
+  attention(pass, x, y);
+  if (state.source.spec.names.parallel) {
+    const MatrixView<float> second = state.arena.take_matrix(hidden.rows(), hidden.cols());
+    if (parts.mlp_in_norm != nullptr) branch_input(state, parts.mlp_in_norm.get(), hidden, x);
+    feed_forward(pass, parts.mlp_in_norm == nullptr, x, second);
+    add_rows(y, hidden, state.context);
+    add_rows(second, hidden, state.context);
+    return;
+  }
+  finish_branch(state, parts.attention_in_norm.get(), parts.attention_out_norm.get(), y, hidden);
+  branch_input(state, parts.mlp_in_norm.get(), hidden, x);
+  feed_forward(pass, false, x, y);
+  finish_branch(state, parts.mlp_in_norm.get(), parts.mlp_out_norm.get(), y, hidden);
+}
+
+}  // namespace nibble
