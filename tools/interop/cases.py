@@ -1,0 +1,158 @@
+"""What is quantized, and who has to read it."""
+import dataclasses
+import json
+
+import sources
+
+# Readers: see readers.py and autoawq_reader.py.
+GPTQ = ("transformers", "gptqmodel")
+AWQ = ("transformers", "gptqmodel", "autoawq")
+BNB = ("transformers",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    group: str
+    name: str
+    source: str  # of sources.py
+    options: tuple  # of nibble quantize
+    readers: tuple
+    floats: tuple = ()  # parts of names of modules that must have stayed float
+    quantized: tuple = ()  # and of those that must not have
+    refusals: dict = dataclasses.field(default_factory=dict)  # reader -> what its refusal must say
+    twin: str = ""  # of gemv and gemv_fast: the case whose gemm file holds the same codes
+    calibrated: bool = True
+
+
+def gptq(name, *options, group="gptq", source="tiny-llama", **rest):
+    effort = () if "--effort" in options or "--method" in options else ("--effort", "fast")
+    return Case(group, name, source, (*effort, *options), GPTQ, **rest)
+
+
+def gptq_matrix():
+    for bits in (2, 3, 4, 8):
+        for size in (32, 64, 128, -1):
+            for layout in ("v1 sym", "v2 sym", "v2 asym"):
+                for desc_act in (False, True):
+                    options = ["--bits", str(bits), "--group-size", str(size)]
+                    options += ["--format", "gptq" if "v1" in layout else "gptq_v2"]
+                    options += ["--no-sym"] if "asym" in layout else []
+                    options += ["--desc-act"] if desc_act else []
+                    yield gptq(f"{bits} bits, g {size}, {layout}{', desc_act' if desc_act else ''}", *options)
+
+
+def gptq_planar():
+    for bits in (2, 3, 4, 5, 6, 7, 8):
+        yield gptq(f"gptq_p, {bits} bits, g 64", "--bits", str(bits), "--group-size", "64", "--format", "gptq_p")
+    yield gptq("gptq_p, 5 bits, g 64, asym", "--bits", "5", "--group-size", "64", "--format", "gptq_p", "--no-sym")
+
+
+def gptq_rest():
+    for effort in ("compat", "fast", "default", "best"):
+        yield gptq(f"effort {effort}", "--effort", effort, "--group-size", "64")
+        yield gptq(f"effort {effort}, 3 bits, asym", "--effort", effort, "--group-size", "128", "--bits", "3", "--no-sym")
+    compat = ("--effort", "compat", "--group-size", "64")
+    yield gptq("compat, static groups", *compat, "--static-groups")
+    yield gptq("compat, static groups, desc_act", *compat, "--static-groups", "--desc-act")
+    yield gptq("compat, natural order", *compat, "--no-act-group-aware")
+    yield gptq("compat, clip search", *compat, "--mse", "2.4", "--damp-percent", "0.1")
+    for bits in ("4", "8"):
+        yield gptq(f"signed scales, {bits} bits", "--signed-scales", "--group-size", "64", "--bits", bits)
+    yield gptq("signed scales, default, 3 bits", "--effort", "default", "--signed-scales", "--group-size", "128",
+               "--bits", "3")
+    # Without gptqmodel's own name in meta.quantizer, asymmetric v1 files are refused: they may have been
+    # written by AutoGPTQ, which destroyed zero points of 0.
+    yield gptq("v1 asym", "--no-sym", "--format", "gptq", "--group-size", "32",
+               refusals={reader: "sym=False" for reader in GPTQ})
+    rules = {r"+:.*\.1\.mlp\.down_proj": {"bits": 8, "group_size": 128}, r"-:.*\.0\.self_attn\.k_proj": {}}
+    yield gptq("dynamic", "--group-size", "64", "--dynamic", json.dumps(rules),
+               floats=("layers.0.self_attn.k_proj",), quantized=("layers.1.mlp.down_proj", "layers.1.self_attn.k_proj"))
+    rules = {r"+:.*\.o_proj": {"bits": 3, "group_size": 32, "sym": False}, r"+:.*\.up_proj": {"desc_act": True}}
+    yield gptq("dynamic, sym and desc_act", "--group-size", "64", "--format", "gptq_v2", "--dynamic", json.dumps(rules))
+    yield gptq("dynamic with 5 bits", "--group-size", "64", "--dynamic", json.dumps({r"+:.*\.v_proj": {"bits": 5}}))
+    yield gptq("skip", "--skip", "k_proj", "--skip", "layers.2.mlp", "--group-size", "64",
+               floats=("k_proj", "layers.2.mlp"), quantized=("q_proj", "layers.1.mlp"))
+    yield gptq("lm_head", "--lm-head", "--group-size", "64", source="tiny-llama-untied", quantized=("lm_head",))
+    yield gptq("several shards", "--group-size", "64", "--max-shard-size", "600000")
+    for options in (("--bits", "4"), ("--bits", "8", "--no-sym"), ("--bits", "3", "--mse", "2.4")):
+        yield gptq("rtn " + " ".join(options), "--method", "rtn", "--group-size", "64", *options, calibrated=False)
+
+
+def awq(name, *options, group="awq", source="tiny-llama", readers=AWQ, **rest):
+    return Case(group, name, source, ("--method", "awq", *options), readers, **rest)
+
+
+def awq_cases():
+    for effort in ("compat", "default"):
+        for size in (32, 64, 128):
+            base = ("--effort", effort, "--group-size", str(size))
+            gemm = f"gemm, g {size}, {effort}"
+            yield awq(gemm, *base)
+            for layout in ("gemv", "gemv_fast"):  # no reader of these runs on a CPU
+                yield awq(f"{layout}, g {size}, {effort}", *base, "--format", layout, readers=("autoawq_pack",), twin=gemm)
+    for effort in ("fast", "best"):
+        yield awq(f"gemm, g 64, {effort}", "--effort", effort, "--group-size", "64")
+    for effort in ("compat", "default"):
+        yield awq(f"skip, {effort}", "--effort", effort, "--group-size", "32", "--skip", "o_proj",
+                  floats=("o_proj",), quantized=("q_proj", "mlp.down_proj"))
+    # AutoAWQ compares the words with names inside a block, Transformers with whole names: only the
+    # second finds this one.
+    yield awq("skip by whole name", "--group-size", "64", "--skip", "layers.2.mlp", readers=("transformers", "gptqmodel"),
+              floats=("layers.2.mlp",), quantized=("layers.1.mlp",))
+    yield awq("several shards", "--group-size", "64", "--max-shard-size", "600000")
+    rtn = ("--method", "rtn", "--group-size", "64", "--format")
+    yield Case("awq", "rtn gemm", "tiny-llama", (*rtn, "gemm"), AWQ, calibrated=False)
+    for layout in ("gemv", "gemv_fast"):
+        yield Case("awq", f"rtn {layout}", "tiny-llama", (*rtn, layout), ("autoawq_pack",), twin="rtn gemm",
+                   calibrated=False)
+
+
+def bnb(name, *options, group="bitsandbytes", source="tiny-llama", **rest):
+    return Case(group, name, source, ("--method", *options), BNB, calibrated=False, **rest)
+
+
+def bnb_cases():
+    for kind in ("nf4", "fp4"):
+        yield bnb(kind, kind)
+        yield bnb(f"{kind}, double quantization", kind, "--double-quant")
+        for size in ("128", "256"):
+            yield bnb(f"{kind}, blocks of {size}", kind, "--blocksize", size)
+        yield bnb(f"{kind}, double quantization, skip", kind, "--double-quant", "--skip", "k_proj", "--skip", "lm_head",
+                  floats=("k_proj",), quantized=("q_proj",))
+        yield bnb(f"{kind}, untied head", kind, source="tiny-llama-untied", floats=("lm_head",), quantized=("q_proj",))
+        yield bnb(f"{kind}, untied, skip", kind, "--skip", "o_proj", "--skip", "lm_head", source="tiny-llama-untied",
+                  floats=("lm_head", "o_proj"), quantized=("q_proj",))
+        yield bnb(f"{kind}, several shards", kind, "--max-shard-size", "600000")
+    yield bnb("int8", "int8")
+    yield bnb("int8, skip", "int8", "--skip", "down_proj", "--skip", "lm_head",
+              floats=("down_proj",), quantized=("up_proj",))
+    yield bnb("int8, threshold 3", "int8", "--llm-int8-threshold", "3")
+    yield bnb("int8, untied head", "int8", source="tiny-llama-untied", floats=("lm_head",), quantized=("q_proj",))
+
+
+# model_types that the libraries do not know at all.
+UNKNOWN_TO_GPTQMODEL = ()
+UNKNOWN_TO_AUTOAWQ = ("phi", "gemma3_text")
+
+
+def architecture_cases():
+    for name in sources.architectures():
+        floats = ("block_sparse_moe.gate",) if name == "mixtral" else ()
+        rest = {"group": "architectures", "source": name, "floats": floats}
+        yield gptq(f"{name}, gptq", "--group-size", "32", **rest)
+        yield gptq(f"{name}, gptq compat, desc_act", "--effort", "compat", "--desc-act", "--group-size", "32", **rest)
+        for effort in ("compat", "default"):
+            yield awq(f"{name}, awq {effort}", "--effort", effort, "--group-size", "32",
+                      readers=("transformers", "gptqmodel"), **rest)
+        if name not in UNKNOWN_TO_AUTOAWQ:
+            old = {**rest, "source": name + ".v4"}
+            yield awq(f"{name}, awq compat, AutoAWQ", "--effort", "compat", "--group-size", "32", readers=("autoawq",), **old)
+        yield bnb(f"{name}, nf4", "nf4", **rest)
+        yield bnb(f"{name}, int8", "int8", **rest)
+
+
+def all_cases():
+    return [*gptq_matrix(), *gptq_planar(), *gptq_rest(), *awq_cases(), *bnb_cases(), *architecture_cases()]
+
+
+GROUPS = ("gptq", "awq", "bitsandbytes", "architectures")

@@ -1,0 +1,84 @@
+"""docs/interop.md: written by tools/interop/run, the same text for the same results."""
+import subprocess
+
+READERS = {
+    "transformers": "Transformers (with GPTQModel for GPTQ and AWQ, bitsandbytes for its own)",
+    "gptqmodel": "GPTQModel, plain PyTorch backend",
+    "autoawq": "AutoAWQ, plain PyTorch arithmetic",
+    "autoawq_pack": "AutoAWQ's packers (no CPU code runs gemv and gemv_fast)",
+    "nibble": "Nibble: quantizes; the right modules are quantized",
+}
+
+HEAD = """# Interoperability
+
+Written by `tools/interop/run`; do not edit. Every row is a model that `nibble quantize` made and an original
+library loaded unchanged. Logits are compared with `nibble logits --compute f32`; the greedy continuation of the
+library must take Nibble's best token at each step, or one within twice the tolerance of it. Differences are
+shares of the logits' standard deviation; where the tolerances come from stands in `tools/interop/checks.py`.
+"""
+
+
+def describe(row):
+    text = f"{row['reader']}: {row['what']}"
+    if row["arithmetic"]:
+        text += f" ({row['arithmetic']}): {row['difference']:.2g}, allowed {row['tolerance']:.2g}"
+    return text + (f": {row['note']}" if row.get("note") else "")
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def versions_text(versions, nibble):
+    main, old = versions["main"], versions["autoawq"]
+    own = subprocess.run([nibble, "--version"], capture_output=True, text=True).stdout.split()
+    names = [f"Nibble {own[-1] if own else '?'}"]
+    names += [f"{name} {main[name]}" for name in ("torch", "transformers", "gptqmodel", "optimum", "bitsandbytes")
+              if name in main]
+    if old:
+        names.append(f"autoawq {old.get('autoawq')} with transformers {old.get('transformers')}")
+    return "Versions: " + ", ".join(names) + ".\n"
+
+
+def summary(results):
+    counts = {}
+    for case, rows in results:
+        for row in rows:
+            key = (case.group, row["reader"], row["what"], row["arithmetic"])
+            counts.setdefault(key, []).append(row)
+    lines = []
+    for (group, reader, what, arithmetic), rows in counts.items():
+        lines.append((group, reader, f"{what} ({arithmetic})" if arithmetic else what, len(rows),
+                      sum(row["passed"] for row in rows), f"{max(row['difference'] for row in rows):.1e}",
+                      f"{max(row['tolerance'] for row in rows):.1e}"))
+    return table(("group", "reader", "check", "cases", "passed", "largest difference", "allowed"), lines)
+
+
+def details(results):
+    lines = []
+    for case, rows in results:
+        worst = {}
+        for row in rows:
+            if row["reader"] == "nibble" and row["passed"]:
+                continue
+            note = row.get("note") or ("" if not row["tolerance"] else f"{row['difference']:.0e}")
+            worst.setdefault(row["reader"], []).append((row["passed"], note))
+        cells = []
+        for reader, outcomes in worst.items():
+            ok = all(passed for passed, _ in outcomes)
+            cells.append(f"{reader} {'ok' if ok else '**failed**'} " + ", ".join(note for _, note in outcomes if note)
+                         if ok else f"{reader} **failed**")
+        lines.append((case.group, case.name, "; ".join(cell.strip() for cell in cells)))
+    return table(("group", "case", "readers (differences in the order of the checks)"), lines)
+
+
+def text(results, versions, nibble):
+    failures = [(case, row) for case, rows in results for row in rows if not row["passed"]]
+    bad = len({(case.group, case.name) for case, _ in failures})
+    parts = [HEAD, versions_text(versions, nibble), f"{len(results)} cases, {len(results) - bad} good.\n",
+             "Readers:\n", table(("reader", "what it is"), READERS.items()), "## Summary\n", summary(results)]
+    if failures:
+        parts += ["## Failures\n", "\n".join(f"- {case.group}: {case.name}: {describe(row)}" for case, row in failures) + "\n"]
+    parts += ["## Cases\n", details(results)]
+    return "\n".join(parts)
