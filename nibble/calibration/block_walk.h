@@ -106,6 +106,9 @@ class BlockWalk {
   // The head as one more linear, after the last block: it reads the final norm's output. kUnsupported for a
   // head that shares the embedding's weight.
   Status walk_head(const WalkSteps& steps);
+  // After the last block: what the model predicts at rows [first_row, first_row + logits.rows()) of the
+  // quantized stream. logits: [rows, vocab_size].
+  Status logits(size_t first_row, MatrixView<float> logits);
   // After the last block, and after walk_head() where that is called. kInvalidArgument without held-out
   // sequences.
   Expected<WalkCheck> check();

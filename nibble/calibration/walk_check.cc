@@ -152,6 +152,11 @@ Status BlockWalk::walk_head(const WalkSteps& steps) {
   return {};
 }
 
+Status BlockWalk::logits(size_t first_row, MatrixView<float> logits) {
+  NIBBLE_RETURN_IF_ERROR(load_head(*state_));
+  return stream_logits(*state_, true, first_row, logits);
+}
+
 Expected<WalkCheck> BlockWalk::check() {
   WalkState& state = *state_;
   if (state.options.held_out == 0) {

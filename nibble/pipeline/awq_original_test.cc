@@ -38,7 +38,7 @@ std::vector<KeptInput> gather(BlockWalk& walk, size_t layer) {
     input.tokens = seen.tokens;
     return {};
   };
-  EXPECT_TRUE(walk.walk(layer, keep).has_value());
+  EXPECT_TRUE(walk.walk(layer, {.known = {}, .quantize = keep}).has_value());
   return inputs;
 }
 

@@ -36,19 +36,30 @@ Expected<ModelSource> open_source(const ModelFiles& files, const QuantizeOptions
   return source;
 }
 
+// Tokens need no tokenizer.
+bool needs_tokenizer(const std::vector<DataSource>& sources) {
+  return std::any_of(sources.begin(), sources.end(),
+                     [](const DataSource& source) { return source.path.extension() != ".safetensors"; });
+}
+
 Expected<CalibrationData> calibration_data(const ModelSource& source, const QuantizeOptions& options) {
   if (!is_calibrated(options)) return CalibrationData{};
-  NIBBLE_TRY(const Tokenizer tokenizer, AutoTokenizer::from_files(source.files));
   DatasetOptions data = options.data;
   if (const size_t longest = source.config.max_position_embeddings; longest > 0) {
     data.sequence_length = std::min(data.sequence_length, longest);
   }
   for (const ModuleSlot& slot : source.slots) {
-    if (slot.role == ModuleRole::kLinear) data.widest_in_features = std::max(data.widest_in_features, slot.shape[1]);
+    if (slot.role != ModuleRole::kLinear) continue;
+    data.widest_in_features = std::max(data.widest_in_features, slot.shape[1]);
   }
   std::vector<DataSource> sources = options.dataset;
   if (sources.empty()) sources.push_back({});
-  return load_calibration_data(sources, data, &tokenizer, nullptr, source.config.vocab_size);
+  std::optional<Tokenizer> tokenizer;
+  if (needs_tokenizer(sources)) {
+    NIBBLE_TRY(tokenizer, AutoTokenizer::from_files(source.files));
+  }
+  return load_calibration_data(sources, data, tokenizer ? &*tokenizer : nullptr, nullptr,
+                               source.config.vocab_size);
 }
 
 // What is known before the work starts.

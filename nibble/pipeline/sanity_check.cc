@@ -74,7 +74,9 @@ void compare(std::span<const float> original, std::span<const float> written, si
 
 }  // namespace
 
-Expected<SanityCheck> check_written_model(const Run& run) {
+Expected<std::optional<SanityCheck>> check_written_model(const Run& run) {
+  NIBBLE_TRY(const std::optional<std::string> tokenizer, run.source.files.read("tokenizer.json"));
+  if (!tokenizer) return std::optional<SanityCheck>();  // there is only text to check with
   ModelFiles files;
   files.name = run.folder.path().string();
   files.folder = run.folder.path();
@@ -113,7 +115,7 @@ Expected<SanityCheck> check_written_model(const Run& run) {
   check.perplexity = std::exp(sums.nll_original / n);
   check.perplexity_after = std::exp(sums.nll_written / n);
   check.tokens = sums.positions;
-  return check;
+  return std::optional(check);
 }
 
 }  // namespace nibble
