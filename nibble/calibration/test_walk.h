@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "nibble/calibration/block_walk.h"
@@ -68,6 +69,35 @@ inline Table rms_norm(const Table& x, const std::vector<float>& weight, double e
     for (size_t c = 0; c < x.cols; ++c) sum += x.at(r, c) * x.at(r, c);
     const double scale = 1.0 / std::sqrt(sum / double(x.cols) + eps);
     for (size_t c = 0; c < x.cols; ++c) y.at(r, c) *= scale * weight[c];
+  }
+  return y;
+}
+
+inline Table layer_norm(const Table& x, const std::vector<float>& weight, const std::vector<float>& bias,
+                        double eps) {
+  Table y = x;
+  for (size_t r = 0; r < x.rows; ++r) {
+    double mean = 0.0;
+    double square = 0.0;
+    for (size_t c = 0; c < x.cols; ++c) mean += x.at(r, c) / double(x.cols);
+    for (size_t c = 0; c < x.cols; ++c) square += (x.at(r, c) - mean) * (x.at(r, c) - mean) / double(x.cols);
+    for (size_t c = 0; c < x.cols; ++c) {
+      y.at(r, c) = (x.at(r, c) - mean) / std::sqrt(square + eps) * weight[c] + bias[c];
+    }
+  }
+  return y;
+}
+
+inline Table plus_bias(Table y, const std::vector<float>& bias) {
+  for (size_t r = 0; r < y.rows; ++r) {
+    for (size_t c = 0; c < y.cols; ++c) y.at(r, c) += bias[c];
+  }
+  return y;
+}
+
+inline Table gelu_tanh(Table y) {
+  for (double& v : y.values) {
+    v *= 0.5 * (1.0 + std::tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
   }
   return y;
 }
