@@ -147,8 +147,14 @@ def architecture_cases():
         if name not in UNKNOWN_TO_AUTOAWQ:
             old = {**rest, "source": name + ".v4"}
             yield awq(f"{name}, awq compat, AutoAWQ", "--effort", "compat", "--group-size", "32", readers=("autoawq",), **old)
-        yield bnb(f"{name}, nf4", "nf4", **rest)
-        yield bnb(f"{name}, int8", "int8", **rest)
+        for kind in ("nf4", "int8"):
+            if name != "mixtral":
+                yield bnb(f"{name}, {kind}", kind, **rest)
+        # Transformers 5 joins the experts to one parameter, which bitsandbytes leaves float.
+        if name == "mixtral":
+            for kind in ("nf4", "int8"):
+                yield dataclasses.replace(bnb(f"{name}, {kind}", kind, **{**rest, "source": name + ".v4"}),
+                                          readers=("transformers4",))
 
 
 def all_cases():

@@ -6,8 +6,10 @@ import tempfile
 import torch
 from safetensors.torch import load_file, save_file
 
-PROMPT = 12  # tokens before the greedy continuation
-NEW = 8  # tokens of it
+# Tokens before the greedy continuation, and of it. Together they stay within the 24 positions at which
+# llama_rope_dynamic starts to stretch its rotary base, and the first alone is beyond the 16 positions
+# at which phi3_longrope_long changes its factors: both models read cached keys by other rules by design.
+PROMPT, NEW = 18, 5
 
 # Largest difference of a logit, as a share of the logits' standard deviation.
 #
@@ -20,9 +22,13 @@ NEW = 8  # tokens of it
 # off by 6 * 2^-11 / sqrt(3) = 1.7e-3, the largest of 10^5 values by 4.4 times that: 7.4e-3 in float16
 # and 0.06 in bfloat16. Four times that. A missing or misread module gives 1 or more.
 #
-# int8: LLM.int8 rounds activations to 8 bits, and a last-bit difference before it can move a code: one
-# of 127 steps of the largest activation.
-TOLERANCE = {"float32": 1.2e-4, "float16": 0.03, "bfloat16": 0.24, "int8": 0.03}
+# int8: LLM.int8 rounds activations to 1/127 of the largest one in a row, and a last-bit difference before
+# that moves a code now and then: one product of 64 or more by one step, 0.4 % of the output each; a few of
+# them meet. As loaded, the activations are float16 or bfloat16, so that most codes near a border move and
+# values near the threshold leave the 8 bits altogether: two independent roundings of every activation,
+# sqrt(2) * 3.5 / (127 * sqrt(12)) = 1.1 % for each of 4 linears in a row, 4 % after 3 blocks, the largest
+# of 10^5 values 17 %; four times that.
+TOLERANCE = {"float32": 1.2e-4, "float16": 0.03, "bfloat16": 0.24, "int8": 0.1, "int8 as loaded": 0.7}
 
 
 def nibble_logits(request, ids):
@@ -45,6 +51,10 @@ def compare(logits, reference, arithmetic, what):
 def forward(model, ids):
     with torch.no_grad():
         return model(input_ids=ids, use_cache=False).logits
+
+
+def passed(what, note):
+    return {"what": what, "arithmetic": "", "difference": 0.0, "tolerance": 0.0, "passed": True, "note": note}
 
 
 def check_logits(request, model, arithmetic, what):

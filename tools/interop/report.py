@@ -3,6 +3,7 @@ import subprocess
 
 READERS = {
     "transformers": "Transformers (with GPTQModel for GPTQ and AWQ, bitsandbytes for its own)",
+    "transformers4": "Transformers 4.51, the last version that keeps each expert as a linear layer",
     "gptqmodel": "GPTQModel, plain PyTorch backend",
     "autoawq": "AutoAWQ, plain PyTorch arithmetic",
     "autoawq_pack": "AutoAWQ's packers (no CPU code runs gemv and gemv_fast)",
@@ -33,7 +34,7 @@ def table(header, rows):
 def versions_text(versions, nibble):
     main, old = versions["main"], versions["autoawq"]
     own = subprocess.run([nibble, "--version"], capture_output=True, text=True).stdout.split()
-    names = [f"Nibble {own[-1] if own else '?'}"]
+    names = [f"Nibble {own[1] if len(own) > 1 else '?'}"]
     names += [f"{name} {main[name]}" for name in ("torch", "transformers", "gptqmodel", "optimum", "bitsandbytes")
               if name in main]
     if old:
