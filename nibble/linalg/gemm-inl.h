@@ -225,31 +225,20 @@ void squares_along_depth(const PanelSource<float>& source, float* squares) {
   }
 }
 
-template <size_t kWidth>
-void squares_along_width(const PanelSource<float>& source, float* squares) {
+// Of `count` neighbouring lines that lie across the rows of memory. A row is read from end to end, which
+// is why this is not done panel by panel.
+inline void squares_along_width(const PanelSource<float>& source, size_t count, float* squares) {
   constexpr size_t kLanes = kVectorBytes / sizeof(float);
-  constexpr size_t kVectors = kWidth / kLanes;
-  if (source.width < kWidth) {
-    for (size_t i = 0; i < kWidth; ++i) squares[i] = 0.f;
-    for (size_t k = 0; k < source.depth; ++k) {
-      const float* const row = source.data + k * source.stride;
-      for (size_t i = 0; i < source.width; ++i) squares[i] += row[i] * row[i];
-    }
-    return;
-  }
-  Floats sums[kVectors];
-  NIBBLE_UNROLL
-  for (size_t v = 0; v < kVectors; ++v) sums[v] = Floats{};
+  std::memset(squares, 0, count * sizeof(float));
   for (size_t k = 0; k < source.depth; ++k) {
     const float* const row = source.data + k * source.stride;
-    NIBBLE_UNROLL
-    for (size_t v = 0; v < kVectors; ++v) {
-      const auto x = load_vector<Floats>(row + v * kLanes);
-      sums[v] += x * x;
+    size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      const auto x = load_vector<Floats>(row + i);
+      store_vector(squares + i, load_vector<Floats>(squares + i) + x * x);
     }
+    for (; i < count; ++i) squares[i] += row[i] * row[i];
   }
-  NIBBLE_UNROLL
-  for (size_t v = 0; v < kVectors; ++v) store_vector(squares + v * kLanes, sums[v]);
 }
 
 template <class A, size_t kWidth>
@@ -288,10 +277,10 @@ void pack_panel(const PanelSource<typename A::Element>& source, void* panel) {
       reinterpret_cast<typename A::Unit*>(static_cast<std::byte*>(panel) + head_bytes<A, kWidth>());
   typename A::Element factors[kWidth];
   if constexpr (A::kScaled) {
-    float squares[kWidth];
-    source.along_depth ? squares_along_depth<kWidth>(source, squares)
-                       : squares_along_width<kWidth>(source, squares);
-    choose_scales(source, squares, kWidth, factors, static_cast<float*>(panel));
+    float own[kWidth];
+    if (source.along_depth) squares_along_depth<kWidth>(source, own);
+    choose_scales(source, source.along_depth ? own : source.squares, kWidth, factors,
+                  static_cast<float*>(panel));
   }
   if (source.along_depth) return pack_along_depth<A, kWidth>(source, factors, units);
   return pack_along_width<A, kWidth>(source, factors, units);
@@ -357,7 +346,7 @@ GemmKernels<typename A::Element> gemm_kernels() {
   constexpr size_t kAWidth = (kPanelRows + kLanes - 1) / kLanes * kLanes;
   constexpr size_t kBWidth = kPanelVectors * kLanes;
   static_assert(kPanelRows * kBWidth <= kMaxRegisterBlock);
-  return {
+  GemmKernels<typename A::Element> kernels = {
       .rows = kPanelRows,
       .cols = kBWidth,
       .block_depth = A::kBlockDepth,
@@ -370,6 +359,8 @@ GemmKernels<typename A::Element> gemm_kernels() {
       .pack_b = pack_panel<A, kBWidth>,
       .multiply = multiply_panels<A, kAWidth>,
   };
+  if constexpr (A::kScaled) kernels.squares = squares_along_width;
+  return kernels;
 }
 
 }  // namespace nibble::linalg::NIBBLE_NAMESPACE

@@ -60,6 +60,8 @@ constexpr size_t kMaxBlock = 4096;
 // of A pass by; a worker's next tile is mostly the one below, with the same B.
 constexpr size_t kTileColBytes = 1024;
 constexpr size_t kTileRows = 112;
+constexpr size_t kMaxPanelWidth = 32;
+constexpr size_t kLinesToMeasure = 128;  // by one worker: their sums stay in the first cache
 
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 size_t divide_up(size_t n, size_t divisor) { return (n + divisor - 1) / divisor; }
@@ -100,8 +102,11 @@ class Product {
     const size_t steps = divide_up(std::min(depth, kernels_.block_depth), kernels_.step);
     const size_t a_bytes = round_up(row_block / kernels_.rows * kernels_.a_panel_bytes(steps), 64);
     const size_t b_bytes = col_block / kernels_.cols * kernels_.b_panel_bytes(steps);
-    a_panels_ = scratch(a_bytes + b_bytes);
+    const size_t squares = kernels_.squares == nullptr ? 0 : row_block + col_block + 2 * kMaxPanelWidth;
+    a_panels_ = scratch(a_bytes + b_bytes + squares * sizeof(float));
     b_panels_ = a_panels_ + a_bytes;
+    a_squares_ = reinterpret_cast<float*>(b_panels_ + b_bytes);
+    b_squares_ = a_squares_ + row_block + kMaxPanelWidth;
     for (size_t left = 0; left < c_.cols(); left += col_block) {
       const Range cols = {left, std::min(col_block, c_.cols() - left)};
       // At least once: an empty sum is zero.
@@ -143,23 +148,40 @@ class Product {
     const size_t a_count = divide_up(rows.size, kernels_.rows);
     const size_t b_count = divide_up(cols.size, kernels_.cols);
     const size_t steps = divide_up(depth.size, kernels_.step);
+    const bool same = rows.begin == cols.begin && rows.size == cols.size && a_.transposed && !b_.transposed &&
+                      a_.matrix.data() == b_.matrix.data();  // a Gram matrix
+    if (a_.transposed) measure(a_, rows, depth, a_squares_);
+    if (!b_.transposed && !same) measure(b_, cols, depth, b_squares_);
+    const float* const b_squares = same ? a_squares_ : b_squares_;
     pool_.parallel_for(a_count + b_count, 1, [&](size_t begin, size_t end, size_t) {
       for (size_t i = begin; i < end; ++i) {
         if (i < a_count) {
           const Range panel = slice(i, kernels_.rows, rows.size);
-          kernels_.pack_a(source(a_, !a_.transposed, rows.begin + panel.begin, depth),
-                          a_panels_ + i * kernels_.a_panel_bytes(steps));
+          kernels_.pack_a(
+              source(a_, !a_.transposed, rows.begin + panel.begin, depth, a_squares_ + panel.begin),
+              a_panels_ + i * kernels_.a_panel_bytes(steps));
         } else {
           const Range panel = slice(i - a_count, kernels_.cols, cols.size);
-          kernels_.pack_b(source(b_, b_.transposed, cols.begin + panel.begin, depth),
+          kernels_.pack_b(source(b_, b_.transposed, cols.begin + panel.begin, depth, b_squares + panel.begin),
                           b_panels_ + (i - a_count) * kernels_.b_panel_bytes(steps));
         }
       }
     });
   }
 
-  static PanelSource<T> source(const Operand<T>& operand, bool along_depth, size_t begin,
-                               const Range& depth) {
+  // Sums of squares of `lines`, and of what their last panel holds of the next ones, for kernels that
+  // need them.
+  void measure(const Operand<T>& operand, const Range& lines, const Range& depth, float* squares) {
+    if (kernels_.squares == nullptr) return;
+    const size_t count = std::min(lines.size + kMaxPanelWidth, operand.matrix.cols() - lines.begin);
+    pool_.parallel_for(count, kLinesToMeasure, [&](size_t begin, size_t end, size_t) {
+      kernels_.squares(source(operand, false, lines.begin + begin, depth, nullptr), end - begin,
+                       squares + begin);
+    });
+  }
+
+  static PanelSource<T> source(const Operand<T>& operand, bool along_depth, size_t begin, const Range& depth,
+                               const float* squares) {
     const MatrixView<const T>& m = operand.matrix;
     return {
         .data = along_depth ? m.row(begin) + depth.begin : m.row(depth.begin) + begin,
@@ -167,6 +189,7 @@ class Product {
         .along_depth = along_depth,
         .width = (along_depth ? m.rows() : m.cols()) - begin,
         .depth = depth.size,
+        .squares = squares,
     };
   }
 
@@ -229,6 +252,8 @@ class Product {
   ThreadPool& pool_;
   std::byte* a_panels_ = nullptr;
   std::byte* b_panels_ = nullptr;
+  float* a_squares_ = nullptr;
+  float* b_squares_ = nullptr;
 };
 
 template <class T>

@@ -18,6 +18,7 @@ struct PanelSource {
   bool along_depth = false;  // neighbours in memory are neighbours in depth, not in width
   size_t width = 0;          // what the matrix still has from here on: more than a panel, or less
   size_t depth = 0;
+  const float* squares = nullptr;  // GemmKernels::squares of its lines; of those along depth not needed
 };
 
 template <class T>
@@ -39,6 +40,8 @@ struct GemmKernels {
   // c = or += plus or minus a b, for rows x cols elements of c.
   void (*multiply)(const void* a, const void* b, size_t steps, T* c, size_t stride, bool accumulate,
                    bool negate);
+  // The sums of squares of lines along width, [count]; null where packing needs none.
+  void (*squares)(const PanelSource<T>& source, size_t count, float* squares) = nullptr;
 };
 
 // Of Arithmetic::kInt16, which has a scale for each line of an operand and block of depth.
