@@ -115,7 +115,7 @@ class BlockWalk {
 
   // For methods that look at a whole block before they change it (AWQ), instead of walk(): gathers what all
   // inputs of the block see, then calls fn. The stream goes on with the file's weights. fn may call the two
-  // functions below.
+  // functions below; where it is empty the stream goes on and nothing is gathered.
   Status gather_block(size_t layer, const std::function<Status(std::span<const BlockInput>)>& fn);
   // |y' - y| / |y| of the block's output over the first group of calibration tokens, in float32 arithmetic:
   // y with the file's values, y' with the replaced ones. That a fold changed nothing is seen here.

@@ -20,7 +20,7 @@ Expected<std::vector<float>> block_output(WalkState& state, const BlockReplaceme
   return values;
 }
 
-// The float pass of all rows. The quantized stream's held-out rows stay where they are.
+// The float pass of all rows; `seen` may be empty. The quantized stream's held-out rows stay where they are.
 Status gather(WalkState& state, const BlockValues& block, std::vector<GatheredInput>& seen) {
   return for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> hidden = state.arena.take_matrix(group.rows, state.hidden());
@@ -32,7 +32,7 @@ Status gather(WalkState& state, const BlockValues& block, std::vector<GatheredIn
       seen[input].tokens += x.rows();
     };
     forward_block(state, block, group, hidden, state.options.arithmetic,
-                  group.held_out ? SeeInput() : SeeInput(see));
+                  group.held_out || seen.empty() ? SeeInput() : SeeInput(see));
     NIBBLE_RETURN_IF_ERROR(stream.write(group, hidden, state.pool));
     if (!state.options.float_stream || group.held_out) return {};
     return state.streams.floating.write(group, hidden, state.pool);
@@ -61,6 +61,11 @@ Failure outside_gather() {
 
 Status BlockWalk::gather_block(size_t layer, const std::function<Status(std::span<const BlockInput>)>& fn) {
   WalkState& state = *state_;
+  if (!fn) {
+    NIBBLE_TRY(const BlockValues block, load_block(state, layer, nullptr));
+    std::vector<GatheredInput> nothing;
+    return gather(state, block, nothing);
+  }
   GatheredBlock gathered = {layer, {}, {}, std::nullopt};
   gathered.before.resize(first_group(state).rows * state.hidden());
   NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(

@@ -70,17 +70,10 @@ Status quantize_block(Run& run, BlockWalk& walk, size_t layer, std::span<const B
 Status quantize_awq(Run& run, const CalibrationData& data) {
   WalkOptions options = walk_options(run);
   options.float_stream = false;  // the one stream goes on with the float weights
-  WalkSteps finished;
-  finished.known = [](std::span<const std::string>) { return true; };
-  finished.quantize = [](const InputStatistics&, std::span<LinearTask>) { return Status{}; };
   return drive_walk(run, data, options, [&](BlockWalk& walk, size_t layer) -> Status {
     const std::vector<std::string> modules =
         linears_of_block(block_modules(run.source.spec, layer, run.source.prefix_missing));
-    if (is_known(run, modules)) {
-      NIBBLE_TRY(const BlockReport ignored, walk.walk(layer, finished));
-      static_cast<void>(ignored);
-      return {};
-    }
+    if (is_known(run, modules)) return walk.gather_block(layer, {});
     return walk.gather_block(layer, [&](std::span<const BlockInput> seen) {
       return quantize_block(run, walk, layer, seen);
     });
