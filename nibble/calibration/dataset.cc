@@ -52,6 +52,9 @@ class Random {
   uint64_t state_;
 };
 
+constexpr std::string_view kNameAFile =
+    "Name a text, .jsonl or .safetensors file that can be read, or \"default\" for the built-in text.";
+
 // What all kinds of sources share.
 struct Loading {
   const DatasetOptions& options;
@@ -406,8 +409,9 @@ Expected<Sequences> read_token_rows(const Loading& loading, const SafetensorsFil
 }
 
 Expected<Sequences> load_tokens(Loading& loading, const std::filesystem::path& path, size_t count) {
-  NIBBLE_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
-  NIBBLE_TRY(Sequences rows, at(path.string(), read_token_rows(loading, file, count)));
+  const auto file = SafetensorsFile::open(path);
+  if (!file) return Failure(file.error()).with_fix(kNameAFile);
+  NIBBLE_TRY(Sequences rows, at(path.string(), read_token_rows(loading, *file, count)));
   const size_t length = loading.options.sequence_length;
   const size_t all = rows.size();
   std::erase_if(rows, [](const Sequence& row) { return row.size() < 2; });
@@ -434,11 +438,12 @@ Expected<Sequences> load_source(Loading& loading, const DataSource& source, size
   const std::string name = name_of(source);
   if (source.path.empty()) return at(name, load_text(loading, default_calibration_text(), name, count));
   if (source.path.extension() == ".safetensors") return load_tokens(loading, source.path, count);
-  NIBBLE_TRY(const std::string text, read_text_file(source.path));
-  NIBBLE_RETURN_IF_ERROR(at(name, check_text(text)));
-  if (source.path.extension() == ".jsonl") return load_jsonl(loading, text, name, count);
-  loading.letters[name].add(text);
-  return at(name, load_text(loading, text, name, count));
+  const auto text = read_text_file(source.path);
+  if (!text) return Failure(text.error()).with_fix(kNameAFile);
+  NIBBLE_RETURN_IF_ERROR(at(name, check_text(*text)));
+  if (source.path.extension() == ".jsonl") return load_jsonl(loading, *text, name, count);
+  loading.letters[name].add(*text);
+  return at(name, load_text(loading, *text, name, count));
 }
 
 void warn_of_scripts(Loading& loading, const Sequences& sequences) {
