@@ -128,7 +128,9 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
   if (!options.dynamic.empty()) {
     std::string text = options.dynamic;
     if (!text.starts_with('{')) {
-      NIBBLE_TRY(text, at(options.dynamic, read_text_file(options.dynamic)));
+      auto read = read_text_file(options.dynamic);
+      if (!read) return Failure(read.error()).with_fix("--dynamic takes JSON, or the name of a file that holds it.");
+      text = std::move(*read);
     }
     NIBBLE_TRY(config.dynamic, at("--dynamic", parse_dynamic(text)));
   }

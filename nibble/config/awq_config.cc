@@ -104,7 +104,12 @@ Expected<AwqConfig> AwqConfig::from_json(const Json& source) {
 Status AwqConfig::validate() const {
   Faults faults;
   check_values(*this, faults);
-  return faults.status();
+  if (const Status status = faults.status(); !status) {
+    return Failure(status.error())
+        .with_fix(
+            "AWQ files have 4 bits and groups of 32, 64 or 128 as a rule; GPTQ files may have other bits.");
+  }
+  return {};
 }
 
 Json AwqConfig::to_json() const {

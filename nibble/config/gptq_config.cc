@@ -154,7 +154,13 @@ Status GPTQConfig::validate() const {
   Json rules = Json::object();
   for (const DynamicRule& rule : dynamic) rules[(rule.skip ? "-:" : "+:") + rule.pattern] = rule.overrides;
   read_dynamic(rules, faults);
-  return faults.status();
+  if (const Status status = faults.status(); !status) {
+    return Failure(status.error())
+        .with_fix(
+            "bits are 2, 3, 4 or 8, and in gptq_p also 5, 6 or 7; usual are 4 bits, group_size 128 and "
+            "damp_percent 0.01.");
+  }
+  return {};
 }
 
 namespace {

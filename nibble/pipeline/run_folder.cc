@@ -153,7 +153,9 @@ Expected<RunFolder> RunFolder::open(const fs::path& folder, const Json& run, boo
 }
 
 Status RunFolder::start(const Json& run) {
-  NIBBLE_RETURN_IF_ERROR(create_folder(journal() / "modules"));
+  if (const Status made = create_folder(journal() / "modules"); !made) {
+    return Failure(made.error()).with_fix("Name another folder with -o.");
+  }
   return write_file(journal() / "run.json", dump_json(run) + "\n");
 }
 
