@@ -90,14 +90,20 @@ TEST_P(EveryArchitecture, StreamsOfUnchangedWeightsAreWhatTheDecoderComputes) {
 }
 
 TEST_P(EveryArchitecture, StreamsOfUnchangedWeightsAreEqual) {
-  WalkedModel model(GetParam(), some_tokens(kSequences, vocab_size_), exact_options());
-  for (size_t layer = 0; layer < model.num_layers(); ++layer) {
-    const auto report = model.walk->walk(layer, {.known = {}, .quantize = keep_weights});
-    ASSERT_TRUE(report) << to_string(report.error());
-    EXPECT_EQ(report->stream_error, 0.0);
+  WalkOptions rounded = exact_options();
+  rounded.activations = DType::kBF16;
+  WalkOptions fast = rounded;
+  fast.arithmetic = linalg::fastest_arithmetic();
+  for (const WalkOptions& options : {exact_options(), rounded, fast}) {
+    WalkedModel model(GetParam(), some_tokens(kSequences, vocab_size_), options);
+    for (size_t layer = 0; layer < model.num_layers(); ++layer) {
+      const auto report = model.walk->walk(layer, {.known = {}, .quantize = keep_weights});
+      ASSERT_TRUE(report) << to_string(report.error());
+      EXPECT_EQ(report->stream_error, 0.0);
+    }
+    const size_t rows = model.data.num_tokens();
+    EXPECT_EQ(model.rows(true, 0, rows), model.rows(false, 0, rows));
   }
-  const size_t rows = model.data.num_tokens();
-  EXPECT_EQ(model.rows(true, 0, rows), model.rows(false, 0, rows));
 }
 
 // Both streams and all statistics of a walk with coarse weights.

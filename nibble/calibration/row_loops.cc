@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "nibble/base/float16.h"
 #include "nibble/kernels/elementwise.h"
 
 namespace nibble {
@@ -53,6 +54,13 @@ void subtract_rows(MatrixView<const float> x, MatrixView<float> y, ThreadPool& p
     const float* const from = x.row(r);
     float* const to = y.row(r);
     for (size_t c = 0; c < y.cols(); ++c) to[c] -= from[c];
+  });
+}
+
+void round_rows(DType dtype, MatrixView<float> y, ThreadPool& pool) {
+  if (dtype == DType::kF32) return;
+  for_rows(y.rows(), pool, [&](size_t r) {
+    for (float& v : y.row_span(r)) v = bf16_to_float(float_to_bf16(v));
   });
 }
 

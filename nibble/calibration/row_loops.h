@@ -6,6 +6,7 @@
 
 #include <span>
 
+#include "nibble/base/dtype.h"
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
 
@@ -19,6 +20,9 @@ void copy_rows(MatrixView<const float> x, MatrixView<float> y, ThreadPool& pool)
 
 // y -= x; of the same shape.
 void subtract_rows(MatrixView<const float> x, MatrixView<float> y, ThreadPool& pool);
+
+// y, rounded to what `dtype` (kBF16 or kF32) holds.
+void round_rows(DType dtype, MatrixView<float> y, ThreadPool& pool);
 
 // sums[c] += |x| over the rows of column c. sums: [x.cols()].
 void add_magnitudes(MatrixView<const float> x, std::span<double> sums, ThreadPool& pool);

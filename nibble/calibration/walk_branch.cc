@@ -43,6 +43,7 @@ Status first_linears(WalkState& state, const Branch& branch, LinearStack& first)
 
 namespace {
 
+// Rounded as they are stored, in both streams, so that rounding does not part them.
 void inner_values(WalkState& state, const Branch& branch, const LinearRows& first, const TokenGroup& group,
                   MatrixView<const float> x, MatrixView<float> inner) {
   if (branch.attention) {
@@ -50,6 +51,7 @@ void inner_values(WalkState& state, const Branch& branch, const LinearRows& firs
   } else {
     mlp_values(state, first, x, inner, state.options.arithmetic);
   }
+  round_rows(state.options.activations, inner, state.pool);
 }
 
 // What one group's rows are in a pass over the last linear.
@@ -107,12 +109,13 @@ Status step_float(WalkState& state, const Branch& branch, const FirstRows& first
 }  // namespace
 
 Status add_stream_distance(WalkState& state, const Branch& branch, const TokenGroup& group,
-                           MatrixView<const float> quantized) {
+                           MatrixView<float> scratch) {
   // Calibration tokens where both streams have them, else those that are held out.
   if (branch.distance == nullptr || group.held_out == state.options.float_stream) return {};
   const MatrixView<float> stream = state.arena.take_matrix(group.rows, state.hidden());
+  NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, scratch, state.pool));
   NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group, stream, state.pool));
-  add_distance(quantized, stream, *branch.distance, state.pool);
+  add_distance(scratch, stream, *branch.distance, state.pool);
   return {};
 }
 

@@ -41,10 +41,10 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
 // The MLP of a mixture of experts: each sees the tokens that the quantized stream's router sends to it.
 Status walk_experts(WalkState& state, const Branch& branch, const BlockModules& names);
 
-// Adds to the branch's distance, where that is wanted, what the streams' rows of a group differ in.
-// `quantized` holds that stream's rows.
+// Adds to the branch's distance, where that is wanted, what the streams' rows of a group differ in, as they
+// are stored. scratch: [group.rows, hidden_size].
 Status add_stream_distance(WalkState& state, const Branch& branch, const TokenGroup& group,
-                           MatrixView<const float> quantized);
+                           MatrixView<float> scratch);
 
 }  // namespace nibble
 

@@ -167,6 +167,7 @@ Status expert_float(ExpertWalk& walk, const Expert& expert, const TokenGroup& gr
     const MatrixView<float> float_inner = state.arena.take_matrix(all.size(), expert.last.in);
     NIBBLE_RETURN_IF_ERROR(read_input(walk, false, all, x));
     mlp_values(state, expert.first.all(false), x, float_inner, arithmetic);
+    round_rows(state.options.activations, float_inner, state.pool);
     apply(expert.last.all(false), float_inner, outputs, arithmetic, state.pool);
   }
   if (!own.empty()) {
@@ -207,6 +208,7 @@ Status expert_last(ExpertWalk& walk, size_t index, const LinearStack& first, Lin
       const MatrixView<float> x = state.arena.take_matrix(rows.size(), first.in);
       NIBBLE_RETURN_IF_ERROR(read_input(walk, true, rows, x));
       mlp_values(state, first.all(true), x, inner, arithmetic);
+      round_rows(state.options.activations, inner, state.pool);
       NIBBLE_RETURN_IF_ERROR(inner_store.write(at, inner, state.pool));
       at += rows.size();
     }
