@@ -104,7 +104,9 @@ Status write_tensor(const TensorSource& source, AtomicFile& file) {
                 shape_name(tensor.shape), tensor.bytes.size())
         .at(source.name);
   }
-  return file.write(tensor.bytes);
+  NIBBLE_RETURN_IF_ERROR(file.write(tensor.bytes));
+  if (source.written) source.written();
+  return {};
 }
 
 // Writes all bytes, but leaves it to the caller to commit the file.

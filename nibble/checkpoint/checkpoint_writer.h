@@ -19,6 +19,7 @@ struct TensorSource {
   std::string name;
   TensorInfo info;
   std::function<Expected<Tensor>()> load;
+  std::function<void()> written = {};  // called when the bytes are in the file: pages may go
 };
 
 struct CheckpointWriterOptions {

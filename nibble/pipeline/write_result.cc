@@ -27,7 +27,7 @@ Expected<std::map<std::string, TensorSource>> journal_tensors(const Run& run) {
         NIBBLE_TRY(JournalEntry read, run.folder.get(entry));
         return std::move(read.tensors.at(tensor));
       };
-      tensors[name] = {name, info, load};
+      tensors[name] = {name, info, load, {}};
     }
   }
   return tensors;
@@ -48,8 +48,8 @@ Expected<std::map<std::string, TensorSource>> result_tensors(const Run& run) {
   for (const auto& [name, info] : checkpoint->tensors()) {
     const bool replaced = tensors.contains(module_of(name) + ".qweight") && name.ends_with(".weight");
     if (replaced || tensors.contains(name)) continue;
-    const auto load = [checkpoint, tensor = name]() { return checkpoint->tensor(tensor); };
-    tensors[name] = {name, info, load};
+    tensors[name] = {name, info, [checkpoint, tensor = name]() { return checkpoint->tensor(tensor); },
+                     [checkpoint, tensor = name]() { checkpoint->drop(tensor); }};
   }
   return tensors;
 }
@@ -125,13 +125,12 @@ Status write_result(Run& run, const Json& description) {
   std::vector<TensorSource> sources;
   for (auto& [name, source] : tensors) {
     hashes[name] = nullptr;  // keeps the order of the names
-    auto load = [&hashes, &run, tensor = name, read = std::move(source.load)]() -> Expected<Tensor> {
+    auto load = [&hashes, tensor = name, read = std::move(source.load)]() -> Expected<Tensor> {
       NIBBLE_TRY(Tensor value, read());
       hashes[tensor] = sha256(value.bytes);
-      if (run.source.checkpoint->find(tensor) != nullptr) run.source.checkpoint->drop(tensor);
       return value;
     };
-    sources.push_back({name, source.info, std::move(load)});
+    sources.push_back({name, source.info, std::move(load), std::move(source.written)});
   }
   CheckpointWriterOptions options;
   options.max_shard_size = run.options.max_shard_size;
