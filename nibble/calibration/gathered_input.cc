@@ -21,18 +21,24 @@ void scale_rows(MatrixView<float> x, float factor, ThreadPool& pool) {
 
 float one_over(size_t tokens) { return tokens > 0 ? 1.f / static_cast<float>(tokens) : 0.f; }
 
-// D of the target: for a mismatch of the inputs alpha W M, for one of the outputs what was summed up.
+// D of the target. The Gram matrix is finished.
 std::vector<float> make_shift(WalkState& state, const LinearStack& stack, GatheredInput& seen) {
   std::vector<float> shift(stack.out * stack.in);
   const MatrixView<float> view(shift.data(), stack.out, stack.in);
+  const MatrixView<const float> weight = stack.all(false).weight;
+  const auto alpha = static_cast<float>(state.options.alpha);
   const float mean = one_over(seen.tokens);
-  if (seen.mismatch_is_shift) {
-    copy_rows(seen.mismatch_view(), view, state.pool);
-    scale_rows(view, mean, state.pool);
-  } else {
-    linalg::gemm({stack.all(false).weight}, {seen.mismatch_view()}, view, {}, state.pool);
-    scale_rows(view, mean * static_cast<float>(state.options.alpha), state.pool);
+  if (seen.mismatch == MismatchKind::kInputs) {
+    linalg::gemm({weight}, {seen.mismatch_view()}, view, {}, state.pool);
+    scale_rows(view, mean * alpha, state.pool);
+    return shift;
   }
+  copy_rows(seen.mismatch_view(), view, state.pool);
+  scale_rows(view, mean, state.pool);
+  if (seen.mismatch == MismatchKind::kShift || alpha == 0.f) return shift;
+  scale_rows(view, 1.f / alpha, state.pool);
+  linalg::gemm({weight}, {seen.gram_view()}, view, {.accumulate = true, .negate = true}, state.pool);
+  scale_rows(view, alpha, state.pool);
   return shift;
 }
 

@@ -14,25 +14,32 @@ namespace nibble {
 
 struct WalkState;  // walk_state.h
 
+// What the sums of the mismatch are.
+enum class MismatchKind {
+  kInputs,  // M [in, in]: of (x_float - x) xᵀ
+  kShift,   // D [out, in], the shift of the outputs: of d xᵀ
+  kTarget,  // D + alpha W G [out, in]: of (d + alpha W x) xᵀ
+};
+
 struct GatheredInput {
   // mismatch_rows: in for M, out for D, 0 for neither.
   GatheredInput(size_t width, size_t mismatch_rows)
       : gram(width * width * sizeof(float)),
-        mismatch(mismatch_rows * width * sizeof(float)),
+        mismatch_sums(mismatch_rows * width * sizeof(float)),
         magnitudes(width),
         in(width),
         rows(mismatch_rows) {}
 
   MatrixView<float> gram_view() { return {gram.as<float>(), in, in}; }
-  MatrixView<float> mismatch_view() { return {mismatch.as<float>(), rows, in}; }
+  MatrixView<float> mismatch_view() { return {mismatch_sums.as<float>(), rows, in}; }
 
-  AlignedBuffer gram;      // [in, in]: sum of x xᵀ, its lower triangle until it is finished
-  AlignedBuffer mismatch;  // M [in, in]: sum of (x_float - x) xᵀ; or D [out, in], the shift of the outputs
+  AlignedBuffer gram;  // [in, in]: sum of x xᵀ, its lower triangle until it is finished
+  AlignedBuffer mismatch_sums;
   std::vector<double> magnitudes;  // sum of |x|
   std::vector<float> mean_abs;     // once it is finished
   size_t in;
   size_t rows;  // of the mismatch
-  bool mismatch_is_shift = false;
+  MismatchKind mismatch = MismatchKind::kInputs;
   size_t tokens = 0;
 };
 

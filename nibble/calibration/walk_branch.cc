@@ -60,12 +60,13 @@ struct LastRows {
   MatrixView<float> inner;        // input of the last linear
 };
 
-// error := the target of the last linear's output less what it gives for the quantized stream's input:
-// alpha (W x_float - W x) + alpha_residual (r_float - r). branch_out: W x_float; stream: r_float.
-void output_mismatch(WalkState& state, const Branch& branch, const LinearRows& last, const LastRows& rows,
-                     MatrixView<const float> branch_out, MatrixView<const float> stream,
-                     MatrixView<float> error) {
-  apply(last, rows.inner, error, state.options.arithmetic, state.pool);
+// error := what the last linear's output should be: alpha W x_float + alpha_residual (r_float - r). What it
+// is for the quantized stream's input, alpha W x, is taken off the sum of products, as alpha W times the Gram
+// matrix (gathered_input.cc): one product for each layer and not for each token. branch_out: W x_float +
+// bias; stream: r_float.
+void output_target(WalkState& state, const Branch& branch, const float* bias,
+                   MatrixView<const float> residual, MatrixView<const float> branch_out,
+                   MatrixView<const float> stream, MatrixView<float> error) {
   // Behind a norm of the branch's output the sum with the residual is not linear in the weight.
   const bool with_residual = branch.out_norm == nullptr;
   const auto alpha = static_cast<float>(state.options.alpha);
@@ -75,8 +76,10 @@ void output_mismatch(WalkState& state, const Branch& branch, const LinearRows& l
       float* const e = error.row(r);
       const float* const b = branch_out.row(r);
       const float* const f = stream.row(r);
-      const float* const q = rows.residual.row(r);
-      for (size_t c = 0; c < error.cols(); ++c) e[c] = alpha * (b[c] - e[c]) + strength * (f[c] - q[c]);
+      const float* const q = residual.row(r);
+      for (size_t c = 0; c < error.cols(); ++c) e[c] = alpha * b[c] + strength * (f[c] - q[c]);
+      if (bias == nullptr) continue;
+      for (size_t c = 0; c < error.cols(); ++c) e[c] -= alpha * bias[c];
     }
   });
 }
@@ -96,7 +99,7 @@ Status step_float(WalkState& state, const Branch& branch, const FirstRows& first
     apply(last.all(false), inner, branch_out, state.options.arithmetic, state.pool);
   }
   const bool gather = seen != nullptr && seen->rows > 0;
-  if (gather) output_mismatch(state, branch, last.all(false), rows, branch_out, stream, rows.x);
+  if (gather) output_target(state, branch, last.all(false).bias, rows.residual, branch_out, stream, rows.x);
   finish_branch(state, branch.in_norm, branch.out_norm, branch_out, stream);
   NIBBLE_RETURN_IF_ERROR(state.streams.floating.write(group, stream, state.pool));
   if (!gather) return {};
@@ -126,7 +129,7 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
   const bool known = is_known(branch.steps, last);
   const size_t width = known ? 0 : last.in;
   GatheredInput seen(width, state.options.float_stream && !known ? last.out : 0);
-  seen.mismatch_is_shift = true;
+  seen.mismatch = MismatchKind::kTarget;
   NIBBLE_TRY(TokenRows inner_rows, make_rows(state, last.in));
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
     const LastRows rows = {state.arena.take_matrix(group.rows, hidden),

@@ -194,7 +194,7 @@ Status expert_last(ExpertWalk& walk, size_t index, const LinearStack& first, Lin
   const bool known = is_known(walk.branch.steps, last);
   const bool shifted = state.options.float_stream && state.options.alpha > 0 && !known;
   GatheredInput seen(known ? 0 : last.in, shifted ? last.out : 0);
-  seen.mismatch_is_shift = true;
+  seen.mismatch = MismatchKind::kShift;
   size_t count = 0;
   for (const TokenGroup& group : state.groups) count += routed(walk, true, group, index).size();
   NIBBLE_TRY(ActivationStore inner_store, make_store(state, count, last.in));
