@@ -13,7 +13,7 @@
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/check.h"
-#include "nibble/base/float16.h"
+#include "nibble/kernels/bfloat16.h"
 
 namespace nibble {
 namespace {
@@ -31,8 +31,7 @@ void decode(const std::byte* from, DType dtype, size_t count, float* to) {
     std::memcpy(to, from, count * sizeof(float));
     return;
   }
-  const auto* const bits = reinterpret_cast<const uint16_t*>(from);
-  for (size_t i = 0; i < count; ++i) to[i] = bf16_to_float(bits[i]);
+  kernels::bf16_to_floats(reinterpret_cast<const uint16_t*>(from), count, to);
 }
 
 void encode(const float* from, DType dtype, size_t count, std::byte* to) {
@@ -40,8 +39,7 @@ void encode(const float* from, DType dtype, size_t count, std::byte* to) {
     std::memcpy(to, from, count * sizeof(float));
     return;
   }
-  auto* const bits = reinterpret_cast<uint16_t*>(to);
-  for (size_t i = 0; i < count; ++i) bits[i] = float_to_bf16(from[i]);
+  kernels::floats_to_bf16(from, count, reinterpret_cast<uint16_t*>(to));
 }
 
 }  // namespace
