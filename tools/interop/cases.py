@@ -48,7 +48,9 @@ def gptq_planar():
 
 
 # Transformers hands no `dynamic` to optimum, whoever wrote the file: shapes or keys do not fit.
-NO_DYNAMIC = {"transformers": "Error"}
+NO_DYNAMIC = {"transformers": "RuntimeError"}
+# optimum replaces the linear layers of blocks alone.
+NO_LM_HEAD = {"transformers": "'missing_keys': ['lm_head.weight']"}
 # GPTQModel's own phi3 files have gate_up_proj in two, Transformers' have it whole: a file is for one of them.
 GPTQMODEL_SPLITS = {"gptqmodel": "gate_proj.qweight"}
 
@@ -78,10 +80,11 @@ def gptq_rest():
     yield gptq("dynamic, sym and desc_act", "--group-size", "64", "--format", "gptq_v2", "--dynamic", json.dumps(rules),
                refusals=NO_DYNAMIC)
     yield gptq("dynamic with 5 bits", "--group-size", "64", "--dynamic", json.dumps({r"+:.*\.v_proj": {"bits": 5}}),
-               refusals=NO_DYNAMIC)
+               "--format", "gptq_p", refusals=NO_DYNAMIC)
     yield gptq("skip", "--skip", "k_proj", "--skip", "layers.2.mlp", "--group-size", "64",
                floats=("k_proj", "layers.2.mlp"), quantized=("q_proj", "layers.1.mlp"))
-    yield gptq("lm_head", "--lm-head", "--group-size", "64", source="tiny-llama-untied", quantized=("lm_head",))
+    yield gptq("lm_head", "--lm-head", "--group-size", "64", source="tiny-llama-untied", quantized=("lm_head",),
+               refusals=NO_LM_HEAD)
     yield gptq("several shards", "--group-size", "64", "--max-shard-size", "600000")
     for options in (("--bits", "4"), ("--bits", "8", "--no-sym"), ("--bits", "3", "--mse", "2.4")):
         yield gptq("rtn " + " ".join(options), "--method", "rtn", "--group-size", "64", *options, calibrated=False)
