@@ -140,8 +140,16 @@ double measure_speed(const QuantizeOptions& options, ThreadPool& pool) {
 
 // --- memory: what BlockWalk and the solver hold at their peak ---
 
-// The program, its libraries and tables, the tokenizer.
-constexpr size_t kProgramBytes = 30'000'000;
+// The program, its libraries and tables; and what a tokenizer needs for each byte of its file, which the
+// allocator keeps when it has gone.
+constexpr size_t kProgramBytes = 25'000'000;
+constexpr size_t kTokenizerFactor = 16;
+
+size_t program_bytes(const ModelSource& source) {
+  std::error_code error;
+  const uintmax_t tokenizer = fs::file_size(source.files.folder / "tokenizer.json", error);
+  return kProgramBytes + (error ? 0 : kTokenizerFactor * static_cast<size_t>(tokenizer));
+}
 
 size_t stream_bytes(const ModelSource& source, const QuantizeOptions& options, size_t tokens, size_t inner) {
   const size_t element = options.compute == ComputeMode::kF32 ? 4 : 2;
@@ -149,22 +157,31 @@ size_t stream_bytes(const ModelSource& source, const QuantizeOptions& options, s
   return element * tokens * (streams * source.config.hidden_size + inner);
 }
 
-size_t block_bytes(const BlockShape& shape, const QuantizeOptions& options, size_t at_once) {
+size_t block_bytes(const ModelSource& source, const QuantizeOptions& options, size_t at_once) {
+  const BlockShape shape = block_shape(source);
+  const bool two = has_two_streams(options);
+  size_t scratch = 0;  // of the passes over tokens, kept from one to the next
   size_t most = 0;
+  size_t first_out = 0;
   size_t first_weights = 0;
   for (const Inputs& inputs : shape.inputs) {
     const size_t weight = inputs.in * inputs.out * kFloat;
     const size_t square = inputs.in * inputs.in * kFloat;
-    const size_t held = inputs.last ? first_weights : 0;
-    if (!inputs.last) first_weights = 2 * weight;
-    // Weights before and after, the shift twice; Gram matrix, M; damped, factor in double and in float, both
-    // in panels.
-    const size_t shift = has_two_streams(options) ? weight + (inputs.last ? weight : square) : 0;
-    const size_t solver = options.effort == Effort::kCompat ? 4 * square + weight : 6 * square;
-    const size_t scratch = at_once * kFloat * (2 * inputs.in + 2 * inputs.out);
-    most = std::max(most, held + 2 * weight + shift + square + std::max(solver, scratch));
+    // Weights before and after; Gram matrix; the shift, and what it is made of; the factor in double, Hd
+    // and the factor in float, both once more in panels.
+    const size_t shift = two ? weight + (inputs.last ? weight : square) : 0;
+    const size_t solver = (options.effort == Effort::kCompat ? 4 : 5) * square;
+    most = std::max(most, (inputs.last ? first_weights : 0) + 2 * weight + square + shift + solver);
+    if (inputs.last) {
+      // Residual, input, output of the branch and its target; the inner values; what the first linears give.
+      const size_t inner = (two ? 2 : 1) * inputs.in + first_out;
+      scratch = std::max(scratch, at_once * kFloat * ((two ? 4 : 3) * source.config.hidden_size + inner));
+    } else {
+      first_out = inputs.out;
+      first_weights = 2 * weight;
+    }
   }
-  return most;
+  return most + scratch;
 }
 
 size_t longest_of(const std::vector<size_t>& lengths) {
@@ -178,14 +195,15 @@ size_t memory_of(const ModelSource& source, const QuantizeOptions& options,
     if (slot.role != ModuleRole::kLinear) continue;
     largest_weight = std::max(largest_weight, num_elements(slot.shape).value_or(0));
   }
-  if (!is_calibrated(lengths)) return kProgramBytes + largest_weight * 10;
+  const size_t program = program_bytes(source);
+  if (!is_calibrated(lengths)) return program + largest_weight * 10;
   const BlockShape shape = block_shape(source);
   size_t inner = 0;
   for (const Inputs& inputs : shape.inputs) {
     if (inputs.last) inner = std::max(inner, inputs.in);
   }
   const size_t streams = plan.spill ? 0 : stream_bytes(source, options, plan.calibration_tokens, inner);
-  return kProgramBytes + streams + block_bytes(shape, options, std::max(plan.tokens_at_once, longest_of(lengths)));
+  return program + streams + block_bytes(source, options, std::max(plan.tokens_at_once, longest_of(lengths)));
 }
 
 // Less at once, then files: until it fits or nothing is left to try.
