@@ -118,7 +118,10 @@ size_t finished_modules(const RunFolder& folder, const Jobs& jobs) {
 // What is finished stays; the user should know.
 Error with_way_on(Error error, const RunFolder& folder, const Jobs& jobs) {
   const size_t finished = finished_modules(folder, jobs);
-  if (finished == 0) return error;
+  // What is wrong with the model or the request stays wrong.
+  const bool passes =
+      error.code == ErrorCode::kCancelled || error.code == ErrorCode::kUnavailable;
+  if (finished == 0 || !passes) return error;
   const std::string way =
       fmt::format("{} of {} modules are finished and kept: run the same command again to go on.", finished,
                   jobs.modules.size());
