@@ -47,6 +47,7 @@ void encode(const float* from, DType dtype, size_t count, std::byte* to) {
 ActivationStore ActivationStore::in_memory(const ActivationShape& shape) {
   ActivationStore store;
   store.shape_ = shape;
+  store.capacity_ = shape.bytes();
   store.memory_ = AlignedBuffer(shape.bytes());
   return store;
 }
@@ -56,6 +57,7 @@ Expected<ActivationStore> ActivationStore::in_file(const ActivationShape& shape,
   std::string name = (folder / "activations-XXXXXX").string();
   ActivationStore store;
   store.shape_ = shape;
+  store.capacity_ = shape.bytes();
   store.file_ = ::mkstemp(name.data());
   if (store.file_ < 0) return file_failure("make a file for", errno).at(folder.string());
   ::unlink(name.c_str());
@@ -69,11 +71,13 @@ Expected<ActivationStore> ActivationStore::in_file(const ActivationShape& shape,
 
 ActivationStore::ActivationStore(ActivationStore&& other) noexcept
     : shape_(std::exchange(other.shape_, {})),
+      capacity_(std::exchange(other.capacity_, 0)),
       memory_(std::move(other.memory_)),
       file_(std::exchange(other.file_, -1)) {}
 
 ActivationStore& ActivationStore::operator=(ActivationStore&& other) noexcept {
   std::swap(shape_, other.shape_);
+  std::swap(capacity_, other.capacity_);
   std::swap(memory_, other.memory_);
   std::swap(file_, other.file_);
   return *this;
@@ -95,6 +99,11 @@ Status ActivationStore::transfer(size_t offset, void* bytes, size_t count, bool 
     count -= static_cast<size_t>(done);
   }
   return {};
+}
+
+void ActivationStore::reshape(const ActivationShape& shape) {
+  NIBBLE_CHECK(shape.bytes() <= capacity_);
+  shape_ = shape;
 }
 
 Status ActivationStore::read(size_t first, MatrixView<float> values, ThreadPool& pool) const {

@@ -33,6 +33,10 @@ class ActivationStore {
   ActivationStore& operator=(ActivationStore&& other) noexcept;
   ~ActivationStore();
 
+  // Takes another shape, as large as the memory or file or smaller; what the rows hold has no meaning then.
+  void reshape(const ActivationShape& shape);
+  size_t capacity() const { return capacity_; }  // bytes
+
   // Rows [first, first + count) as float; values: [count, width].
   Status read(size_t first, MatrixView<float> values, ThreadPool& pool) const;
   // Rounds to the store's type.
@@ -51,6 +55,7 @@ class ActivationStore {
   size_t row_bytes() const { return shape_.width * (dtype_bits(shape_.dtype) / 8); }
 
   ActivationShape shape_;
+  size_t capacity_ = 0;
   AlignedBuffer memory_;
   int file_ = -1;
 };

@@ -130,14 +130,14 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
   const size_t width = known ? 0 : last.in;
   GatheredInput seen(width, state.options.float_stream && !known ? last.out : 0);
   seen.mismatch = MismatchKind::kTarget;
-  NIBBLE_TRY(TokenRows inner_rows, make_rows(state, last.in));
+  NIBBLE_TRY(TokenRows* const inner_rows, inner_rows_of(state, last.in));
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
     const LastRows rows = {state.arena.take_matrix(group.rows, hidden),
                            state.arena.take_matrix(group.rows, hidden),
                            state.arena.take_matrix(group.rows, last.in)};
     NIBBLE_RETURN_IF_ERROR(read_branch(state, branch, true, group, rows.residual, rows.x));
     inner_values(state, branch, first.rows(true), group, rows.x, rows.inner);
-    NIBBLE_RETURN_IF_ERROR(inner_rows.write(group, rows.inner, state.pool));
+    NIBBLE_RETURN_IF_ERROR(inner_rows->write(group, rows.inner, state.pool));
     const bool gather = !known && !group.held_out;
     if (gather) {
       add_magnitudes(rows.inner, seen.magnitudes, state.pool);
@@ -156,7 +156,7 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
     const MatrixView<float> inner = state.arena.take_matrix(group.rows, last.in);
     const MatrixView<float> branch_out = state.arena.take_matrix(group.rows, hidden);
     NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, residual, state.pool));
-    NIBBLE_RETURN_IF_ERROR(inner_rows.read(group, inner, state.pool));
+    NIBBLE_RETURN_IF_ERROR(inner_rows->read(group, inner, state.pool));
     apply(last.all(true), inner, branch_out, state.options.arithmetic, state.pool);
     finish_branch(state, branch.in_norm, branch.out_norm, branch_out, residual);
     NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group, residual, state.pool));

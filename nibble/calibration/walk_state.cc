@@ -49,6 +49,18 @@ Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_o
   return rows;
 }
 
+Expected<TokenRows*> inner_rows_of(WalkState& state, size_t width) {
+  ActivationStore& store = state.inner_rows.store;
+  const ActivationShape shape = {state.num_tokens, width, state.options.activations};
+  if (shape.bytes() > store.capacity()) {
+    store = ActivationStore();  // goes first: the two are not there together
+    NIBBLE_TRY(state.inner_rows, make_rows(state, width));
+  } else {
+    store.reshape(shape);
+  }
+  return &state.inner_rows;
+}
+
 Status for_groups(WalkState& state, const std::function<Status(const TokenGroup&)>& fn) {
   for (const TokenGroup& group : state.groups) {
     NIBBLE_RETURN_IF_ERROR(check_cancelled());

@@ -69,6 +69,7 @@ struct WalkState {
   DecoderWeights frame;
   std::vector<std::unique_ptr<KvCache>> caches;  // one per sequence of a group, one layer
   StreamPair streams;
+  TokenRows inner_rows;             // inner_rows_of()
   std::optional<LinearStack> head;  // after walk_head()
   std::optional<GatheredBlock> gathered;
 
@@ -81,6 +82,9 @@ WeightLoader make_loader(const WalkState& state);
 
 // Rows for all tokens, or for those that the float stream has. In memory, or in a file of options.spill.
 Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_only = false);
+// Rows for the input of a branch's last linear, until the next call: fresh memory for each branch costs more
+// than writing it.
+Expected<TokenRows*> inner_rows_of(WalkState& state, size_t width);
 Expected<ActivationStore> make_store(const WalkState& state, size_t tokens, size_t width);
 
 // fn(group) for all groups; what fn takes from the arena is given back after each. Stops for Ctrl-C.

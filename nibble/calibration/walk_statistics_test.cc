@@ -155,14 +155,15 @@ TEST(WalkStatistics, HaveNoShiftWithoutAFloatStream) {
   EXPECT_GT(report->stream_error, 0.0) << "of the held-out rows";
 }
 
-// The first block's inputs are the same in both streams: nothing is to be repaired.
+// The first block's inputs are the same in both streams: nothing is to be repaired. What is left is the
+// rounding of sums in float32, since a branch's last linear has its shift as the difference of two.
 TEST(WalkStatistics, HaveNoShiftWhereTheStreamsAreEqual) {
   WalkedModel model("mistral_sliding", some_tokens(4, kVocabSize), exact_options());
   size_t calls = 0;
   const auto quantize = [&](const InputStatistics& seen, std::span<LinearTask> tasks) {
     const Shown shown = copy_shown(seen, tasks);
     for (const auto& [module, shift] : shown.shift) {
-      for (const double v : shift.values) EXPECT_EQ(v, 0.0) << module;
+      for (const double v : shift.values) EXPECT_NEAR(v, 0.0, 1e-6) << module;
     }
     ++calls;
     return keep_weights(seen, tasks);

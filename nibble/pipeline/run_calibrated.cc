@@ -42,6 +42,13 @@ Expected<SolvedWeight> solve(const Run& run, const GptqSettings& settings, const
                              solver_steps(run.options.effort), run.pool);
 }
 
+// The rest of the walk goes on with the values of the codes.
+void write_values(const QuantizedWeight& weight, MatrixView<float> values, ThreadPool& pool) {
+  pool.parallel_for(values.rows(), 16, [&](size_t begin, size_t end, size_t) {
+    dequantize_rows(weight, begin, end, values.row(begin));
+  });
+}
+
 Status quantize_module(Run& run, const ModuleJob& job, const LinearTask& task, SharedInput& input,
                        size_t all_tokens) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
@@ -56,7 +63,7 @@ Status quantize_module(Run& run, const ModuleJob& job, const LinearTask& task, S
           ? quantize_gptq_compat(task.weight, input.seen.gram, job.settings, run.pool)
           : solve(run, job.settings, task, input);
   if (!solved) return Failure(std::move(solved).error().at(job.module));
-  dequantize_rows(solved->weight, 0, job.out_features, task.result.data());
+  write_values(solved->weight, task.result, run.pool);
   row.loss = solved->loss;
   row.damp = solved->damp;
   if (too_few) {
@@ -86,7 +93,7 @@ Status quantize_calibrated(Run& run, const CalibrationData& data) {
       if (job == nullptr) continue;  // stays as it is
       if (run.folder.has(task.module)) {
         NIBBLE_TRY(const QuantizedWeight weight, finished_weight(run, *job));
-        dequantize_rows(weight, 0, job->out_features, task.result.data());
+        write_values(weight, task.result, run.pool);
         continue;
       }
       NIBBLE_RETURN_IF_ERROR(quantize_module(run, *job, task, input, data.num_tokens()));
