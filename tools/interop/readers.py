@@ -104,5 +104,5 @@ def autoawq_pack(request):
     return autoawq_reader.pack(request)
 
 
-READERS = {"transformers": transformers, "transformers4": transformers, "gptqmodel": gptqmodel, "autoawq": autoawq,
+READERS = {"transformers": transformers, "gptqmodel": gptqmodel, "autoawq": autoawq,
            "autoawq_pack": autoawq_pack}

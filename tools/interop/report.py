@@ -3,7 +3,6 @@ import subprocess
 
 READERS = {
     "transformers": "Transformers (with GPTQModel for GPTQ and AWQ, bitsandbytes for its own)",
-    "transformers4": "Transformers 4.51, the last version that keeps each expert as a linear layer",
     "gptqmodel": "GPTQModel, plain PyTorch backend",
     "autoawq": "AutoAWQ, plain PyTorch arithmetic",
     "autoawq_pack": "AutoAWQ's packers (no CPU code runs gemv and gemv_fast)",
