@@ -11,7 +11,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "nibble/base/check.h"
 #include "nibble/base/float16.h"
+#include "nibble/quantization/float_blocks.h"
 #include "nibble/quantization/formats/bnb_4bit.h"
 #include "nibble/quantization/formats/module_tensors.h"
 
@@ -49,41 +51,53 @@ Buckets<kCodes> make_buckets(std::span<const float, kCodes> codebook) {
 using Buckets4 = Buckets<16>;
 using Buckets8 = Buckets<256>;
 
+// Codes of values in [-1, 1] without a search: a cell of the interval is known to lie between two bounds,
+// or to have one bound in it, which is compared with.
+class CellTable {
+ public:
+  explicit CellTable(const Buckets4& buckets) : codes_(buckets.codes) {
+    std::copy(buckets.bounds.begin(), buckets.bounds.end(), bounds_.begin());
+    for (const float bound : buckets.bounds) {
+      for (size_t cell = cell_of(bound) + 1; cell < first_.size(); ++cell) ++first_[cell];
+    }
+    for (size_t i = 1; i < buckets.bounds.size(); ++i) {
+      NIBBLE_CHECK(cell_of(buckets.bounds[i - 1]) < cell_of(buckets.bounds[i]));
+    }
+  }
+
+  uint8_t code_of(float value) const {
+    const size_t below = first_[cell_of(value)];
+    return codes_[below + (value > bounds_[below] ? 1 : 0)];
+  }
+
+ private:
+  static constexpr float kCells = 512;  // on each side of 0; FP4 has two bounds 0.0026 apart
+  // Never decreases as the value grows, which is all that is asked of it.
+  static size_t cell_of(float value) {
+    return static_cast<size_t>(static_cast<int>(value * kCells + kCells));
+  }
+
+  std::array<uint8_t, 16> codes_;
+  std::array<float, 16> bounds_ = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};  // the last: no bound
+  std::array<uint8_t, 2 * static_cast<size_t>(kCells) + 1> first_ = {};  // bounds in the cells before one
+};
+
 // To the nearest integer, ties to even, for small values: the sum has no room for a fraction.
 float round_half_even(float value) {
   constexpr float kNoFraction = 0x1.8p23f;
   return (value + kNoFraction) - kNoFraction;
 }
 
-float clamped(float value) { return std::clamp(value, -1.0f, 1.0f); }
-
-// Scales a block to [-1, 1] and returns its absmax as stored. The short last block of a tensor has
-// rules of its own: it is divided instead of multiplied, and its absmax is never zero.
-float normalize(std::span<float> block, bool is_short) {
-  float absmax = 0.0f;
-  for (const float value : block) absmax = std::max(absmax, std::fabs(value));
-  if (is_short) {
-    absmax = std::max(absmax, kTiny);
-    for (float& value : block) value = clamped(value / absmax);
-  } else {
-    const float reciprocal = 1.0f / std::max(absmax, kTiny);
-    for (float& value : block) value = clamped(value * reciprocal);
+// Scales a block to [-1, 1] by its absmax, which is returned as stored. The short last block of a tensor
+// has rules of its own: it is divided instead of multiplied, and its absmax is never zero.
+float normalize(std::span<float> block, float absmax, bool is_short) {
+  if (!is_short) {
+    scale_and_clamp(block, 1.0f / std::max(absmax, kTiny));
+    return absmax;
   }
+  absmax = std::max(absmax, kTiny);
+  for (float& value : block) value = std::clamp(value / absmax, -1.0f, 1.0f);
   return absmax;
-}
-
-// Elements [begin, begin + count) of a float tensor.
-void load_floats(const Tensor& tensor, size_t begin, size_t count, float* out) {
-  if (tensor.dtype == DType::kF32) {
-    std::memcpy(out, tensor.bytes.data() + begin * sizeof(float), count * sizeof(float));
-    return;
-  }
-  const std::byte* source = tensor.bytes.data() + begin * sizeof(uint16_t);
-  for (size_t i = 0; i < count; ++i) {
-    uint16_t half = 0;
-    std::memcpy(&half, source + i * sizeof(half), sizeof(half));
-    out[i] = tensor.dtype == DType::kF16 ? fp16_to_float(half) : bf16_to_float(half);
-  }
 }
 
 void note_first(std::atomic<size_t>& first, size_t index) {
@@ -129,7 +143,8 @@ NestedAbsmax quantize_absmax(const std::vector<float>& absmax, float offset) {
     const size_t count = std::min(kNestedBlocksize, absmax.size() - begin);
     float block[kNestedBlocksize];
     for (size_t i = 0; i < count; ++i) block[i] = absmax[begin + i] - offset;
-    nested.absmax.push_back(normalize({block, count}, count < kNestedBlocksize));
+    nested.absmax.push_back(
+        normalize({block, count}, largest_magnitude({block, count}), count < kNestedBlocksize));
     for (size_t i = 0; i < count; ++i) nested.codes.push_back(kBuckets.code_of(block[i]));
   }
   return nested;
@@ -143,7 +158,7 @@ struct Blocks {
 
 Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16> codebook, size_t blocksize,
                                  ThreadPool& pool) {
-  const Buckets4 buckets = make_buckets<16>(codebook);
+  const CellTable table(make_buckets<16>(codebook));
   const size_t count = weight.size();
   Blocks blocks;
   blocks.packed.resize(ceil_div(count, 2));
@@ -155,19 +170,21 @@ Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16
     for (size_t b = begin; b < end; ++b) {
       const size_t start = b * blocksize;
       const size_t size = std::min(blocksize, count - start);
+      const std::span<float> values(block.data(), size);
       load_floats(weight, start, size, block.data());
-      for (size_t i = 0; i < size; ++i) {
-        if (!std::isfinite(block[i])) {
-          note_first(first_bad, start + i);
-          return;
-        }
+      const float absmax = largest_magnitude(values);
+      if (!std::isfinite(absmax)) {
+        const auto bad =
+            std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
+        note_first(first_bad, start + static_cast<size_t>(bad - values.begin()));
+        return;
       }
-      blocks.absmax[b] = normalize({block.data(), size}, size < blocksize);
+      blocks.absmax[b] = normalize(values, absmax, size < blocksize);
       // The partner that an odd last element lacks counts as zero.
       if (size % 2 != 0) block[size] = 0.0f;
       for (size_t i = 0; i < size; i += 2) {
         blocks.packed[(start + i) / 2] =
-            static_cast<uint8_t>(buckets.code_of(block[i]) << 4 | buckets.code_of(block[i + 1]));
+            static_cast<uint8_t>(table.code_of(block[i]) << 4 | table.code_of(block[i + 1]));
       }
     }
   });
@@ -202,7 +219,7 @@ Expected<std::vector<float>> bnb_absmax(const Tensor& weight, size_t blocksize, 
     for (size_t b = begin; b < end; ++b) {
       const size_t size = std::min(blocksize, count - b * blocksize);
       load_floats(weight, b * blocksize, size, values.data());
-      for (size_t i = 0; i < size; ++i) absmax[b] = std::max(absmax[b], std::fabs(values[i]));
+      absmax[b] = largest_magnitude({values.data(), size});
       if (size < blocksize) absmax[b] = std::max(absmax[b], kTiny);
     }
   });
@@ -270,7 +287,7 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
       load_floats(weight, o * in_features, in_features, row.data());
       for (size_t i = 0; i < in_features; ++i) {
         // The original casts to float16 first, whatever the weight was.
-        row[i] = fp16_to_float(float_to_fp16(row[i]));
+        if (weight.dtype != DType::kF16) row[i] = fp16_to_float(float_to_fp16(row[i]));
         if (!std::isfinite(row[i])) {
           note_first(first_bad, o * in_features + i);
           return;
