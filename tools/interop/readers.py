@@ -23,10 +23,9 @@ def compute_in_float32(model):
                 parameter.data = parameter.data.float()
 
 
-def load_transformers(request, dtype):
+def load_transformers(request, dtype, **extra):
     from transformers import AutoModelForCausalLM, __version__ as version
 
-    extra = {}
     modern = int(version.split(".")[0]) >= 5
     if modern and config_of(request)["model_type"] == "mixtral":
         extra["experts_implementation"] = "eager"
@@ -43,13 +42,32 @@ def transformers(request):
     quantization = config_of(request)["quantization_config"]
     if quantization["quant_method"] == "bitsandbytes":
         return bitsandbytes(request, "int8" if quantization["load_in_8bit"] else "float32")
-    native = load_transformers(request, "auto")
-    out = [checks.check_logits(request, native, str(native.dtype).removeprefix("torch."), "as loaded")]
-    model = load_transformers(request, torch.float32)
-    out += [checks.check_logits(request, model, "float32", "float32"),
-            checks.check_greedy(request, model, "float32", "greedy")]
+    out = calibrated(request, "auto", {})
+    note = ""
+    if out is None:
+        from transformers import GPTQConfig
+
+        note = "plain PyTorch backend: the kernel that GPTQModel chooses on this CPU takes no groups of this size"
+        backend = {"quantization_config": GPTQConfig(bits=quantization["bits"], backend="gptq_torch")}
+        out = calibrated(request, "auto", backend) + calibrated(request, torch.float32, backend)
+    else:
+        out += calibrated(request, torch.float32, {})
     gc.collect()
-    return out
+    return [dict(check, note=note) for check in out]
+
+
+def calibrated(request, dtype, extra):
+    """Checks of a GPTQ or AWQ file, or nothing if the kernel does not take its group size."""
+    model = load_transformers(request, dtype, **extra)
+    try:
+        if dtype == "auto":
+            return [checks.check_logits(request, model, str(model.dtype).removeprefix("torch."), "as loaded")]
+        return [checks.check_logits(request, model, "float32", "float32"),
+                checks.check_greedy(request, model, "float32", "greedy")]
+    except RuntimeError as error:
+        if "expect qGroupSize" not in str(error):
+            raise
+        return None
 
 
 def bitsandbytes(request, arithmetic):
