@@ -58,18 +58,16 @@ def summary(results):
 def details(results):
     lines = []
     for case, rows in results:
-        worst = {}
-        for row in rows:
-            if row["reader"] == "nibble" and row["passed"]:
-                continue
-            note = row.get("note") or ("" if not row["tolerance"] else f"{row['difference']:.0e}")
-            worst.setdefault(row["reader"], []).append((row["passed"], note))
         cells = []
-        for reader, outcomes in worst.items():
-            ok = all(passed for passed, _ in outcomes)
-            cells.append(f"{reader} {'ok' if ok else '**failed**'} " + ", ".join(note for _, note in outcomes if note)
-                         if ok else f"{reader} **failed**")
-        lines.append((case.group, case.name, "; ".join(cell.strip() for cell in cells)))
+        for reader in dict.fromkeys(row["reader"] for row in rows):
+            own = [row for row in rows if row["reader"] == reader]
+            if not all(row["passed"] for row in own):
+                cells.append(f"{reader} **failed**")
+            elif reader != "nibble":
+                words = [f"{row['difference']:.0e}" for row in own if row["tolerance"]]
+                words += dict.fromkeys(row["note"] for row in own if row.get("note"))
+                cells.append(f"{reader} ok " + ", ".join(words))
+        lines.append((case.group, case.name, "; ".join(cells)))
     return table(("group", "case", "readers (differences in the order of the checks)"), lines)
 
 
