@@ -28,6 +28,7 @@ def main():
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+    os._exit(0)  # GPTQModel's threads end late
 
 
 if __name__ == "__main__":
