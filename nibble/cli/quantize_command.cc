@@ -96,16 +96,6 @@ Status check_combination(const Options& o) {
   return {};
 }
 
-// The word itself as a part of a regular expression.
-std::string escape_pattern(std::string_view word) {
-  std::string pattern;
-  for (const char c : word) {
-    if (std::string_view("\\.^$|()[]{}*+?").find(c) != std::string_view::npos) pattern += '\\';
-    pattern += c;
-  }
-  return pattern;
-}
-
 Expected<GPTQConfig> gptq_config(const Options& options) {
   GPTQConfig config;
   config.bits = static_cast<int>(options.bits.value_or(4));

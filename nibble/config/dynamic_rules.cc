@@ -116,6 +116,15 @@ std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults) {
   return rules;
 }
 
+std::string escape_pattern(std::string_view word) {
+  std::string pattern;
+  for (const char c : word) {
+    if (std::string_view("\\.^$|()[]{}*+?").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
 Json write_dynamic(const std::vector<DynamicRule>& rules) {
   Json json = Json::object();
   for (const DynamicRule& rule : rules) json[rule_key(rule)] = rule.overrides;

@@ -3,6 +3,7 @@
 
 // GPTQModel's `dynamic`: {"-:PATTERN": {}, "+:PATTERN": {"bits": 8}, "PATTERN": {...}}.
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +20,9 @@ std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults);
 // than reading a checkpoint: kInvalidArgument for JSON that does not parse (with the byte), for a key that
 // quantizing does not follow, and for all that read_dynamic faults; each message names its rule.
 Expected<std::vector<DynamicRule>> parse_dynamic(std::string_view text);
+
+// A word as a part of a pattern that matches just it.
+std::string escape_pattern(std::string_view word);
 
 Json write_dynamic(const std::vector<DynamicRule>& rules);
 

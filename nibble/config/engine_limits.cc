@@ -266,9 +266,26 @@ std::string_view engine_name(Engine engine) {
       ->shown;
 }
 
+namespace {
+
+// Transformers takes one setting for all modules, and no head.
+Status check_one_setting(const GPTQConfig& config) {
+  const bool own_rules = std::any_of(config.dynamic.begin(), config.dynamic.end(),
+                                     [](const DynamicRule& rule) { return !rule.skip; });
+  if (!config.lm_head && !own_rules) return {};
+  return fail(ErrorCode::kInvalidArgument, "Transformers reads {} as it reads every other layer",
+              config.lm_head ? "a quantized head" : "modules with their own bits or groups")
+      .with_fix("Leave --lm-head and rules of --dynamic that change a value out; rules that skip are fine.");
+}
+
+}  // namespace
+
 Status check_engine(Engine engine, const QuantizationConfig& config, std::span<const WantedLinear> linears) {
   if (const auto* const bnb = std::get_if<BitsAndBytesConfig>(&config))
     return check_bitsandbytes(engine, *bnb);
+  if (const auto* const gptq = std::get_if<GPTQConfig>(&config); gptq && engine == Engine::kTransformers) {
+    NIBBLE_RETURN_IF_ERROR(check_one_setting(*gptq));
+  }
   const LayoutLimits* const limits = find_limits(engine, stored_layout(config));
   if (limits == nullptr) {
     return fail(ErrorCode::kInvalidArgument, "{} does not read the layout {}", engine_name(engine),

@@ -215,7 +215,7 @@ Json GPTQConfig::to_json() const {
     out.erase("dynamic");
   }
   if (!modules_in_block_to_quantize.empty() && !out.contains("modules_in_block_to_quantize")) {
-    out["modules_in_block_to_quantize"] = modules_in_block_to_quantize;
+    out["modules_in_block_to_quantize"] = Json::array({modules_in_block_to_quantize});  // one list of lists
   }
   if (!quantizer.empty()) out["meta"]["quantizer"] = quantizer;
   if (!meta.empty()) out["meta"].update(meta);

@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "nibble/config/dynamic_rules.h"
 #include "nibble/quantization/formats/gptq.h"
 
 namespace nibble {
@@ -66,6 +67,17 @@ Expected<bool> is_skipped(QuantizationConfig& config, const std::string& module)
   return words != nullptr && contains_any(module, *words);
 }
 
+// The last part of the router's name; empty without one.
+std::string router_name(const ModelSource& source) {
+  const std::string name(source.spec.names.block.router);
+  return name.substr(name.rfind('.') + 1);
+}
+
+// GPTQModel knows no list of AWQ modules, only rules, and would read such a module as codes.
+void add_skip_rules(const std::vector<std::string>& words, AwqConfig& config) {
+  for (const std::string& word : words) config.json["dynamic"]["-:.*" + escape_pattern(word)] = Json::object();
+}
+
 // Readers match these lists in different ways: AutoAWQ looks for a word inside the name within a block,
 // Transformers 4 for whole names, Transformers 5 for beginnings and ends. The user's words together with
 // the full names that they meant say the same to all of them.
@@ -76,11 +88,27 @@ void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
   for (const std::string& module : linear_modules(source.slots)) {
     if (contains_any(module, *words)) complete.push_back(module);
   }
-  // A list of bitsandbytes replaces the default one, which holds the head.
-  if (std::holds_alternative<BitsAndBytesConfig>(config)) complete.emplace_back("lm_head");
+  if (auto* const awq = std::get_if<AwqConfig>(&config)) {
+    add_skip_rules(*words, *awq);
+    // AutoAWQ would take a router for a linear layer.
+    if (const std::string router = router_name(source); !router.empty()) complete.push_back(router);
+  } else {
+    complete.emplace_back("lm_head");  // a list of bitsandbytes replaces the default one, which holds the head
+  }
   std::sort(complete.begin(), complete.end());
   complete.erase(std::unique(complete.begin(), complete.end()), complete.end());
   *words = std::move(complete);
+}
+
+// Transformers knows no rules, only the list of what is quantized.
+void list_quantized_modules(const ModelSource& source, Jobs& jobs) {
+  auto* const gptq = std::get_if<GPTQConfig>(&jobs.config);
+  if (gptq == nullptr) return;
+  std::vector<std::string> names;
+  for (const ModuleSlot& slot : source.slots) {
+    if (slot.role == ModuleRole::kLinear && jobs.find(slot.name) != nullptr) names.push_back(slot.name);
+  }
+  if (names.size() != linear_modules(source.slots).size()) gptq->modules_in_block_to_quantize = names;
 }
 
 // The head's own rule, as GPTQModel writes it; nothing where the user has one.
@@ -159,6 +187,7 @@ Expected<Jobs> make_jobs(const ModelSource& source, const QuantizeOptions& optio
         .with_fix("Check --dynamic and --skip: they match every linear layer.");
   }
   complete_skip_list(source, jobs.config);
+  list_quantized_modules(source, jobs);
   int64_t* const group_size = group_size_of(jobs.config);
   if (group_size == nullptr) return jobs;
   if (options.fit_group_size) {
