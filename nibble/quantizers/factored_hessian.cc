@@ -5,7 +5,6 @@
 #include <numeric>
 #include <utility>
 
-#include "nibble/linalg/cholesky.h"
 #include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/min_pivot_factor.h"
 
@@ -57,16 +56,15 @@ std::vector<Range> arrange_groups(const std::vector<double>& diagonal, size_t gr
   return ranges;
 }
 
-bool factor_in_order(MatrixView<const float> gram, const std::vector<double>& diagonal,
-                     const std::vector<uint32_t>& order, MatrixView<double> r, ThreadPool& pool) {
-  pool.parallel_for(order.size(), 16, [&](size_t begin, size_t end, size_t) {
-    for (size_t i = begin; i < end; ++i) {
-      for (size_t j = 0; j < order.size(); ++j) {
-        r.row(i)[j] = i == j ? diagonal[order[i]] : static_cast<double>(gram.row(order[i])[order[j]]);
-      }
-    }
-  });
-  return !linalg::cholesky_upper(r, pool).has_value();
+// desc_act: the groups are runs of the inputs by falling diagonal.
+std::vector<Range> runs_by_activation(const std::vector<double>& diagonal, size_t group_size,
+                                      std::vector<uint32_t>& order) {
+  order = by_falling_diagonal(diagonal);
+  std::vector<Range> ranges;
+  for (size_t begin = 0; begin < order.size(); begin += group_size) {
+    ranges.emplace_back(begin, std::min(order.size(), begin + group_size));
+  }
+  return ranges;
 }
 
 void write_result(MatrixView<const float> gram, const std::vector<double>& diagonal, MatrixView<double> r,
@@ -104,15 +102,10 @@ std::optional<FactoredHessian> factor_hessian(MatrixView<const float> gram, size
   for (out.damp = damp; out.damp <= 1; out.damp = 2 * std::max(out.damp, 1e-4)) {
     std::vector<double> damped = diagonal;
     for (double& d : damped) d += out.damp * *mean;
-    bool done = false;
-    if (order == ColumnOrder::kMinPivot) {
-      const std::vector<Range> groups = arrange_groups(diagonal, out.group_size, out.order);
-      done = min_pivot_factor(gram, damped, groups, out.order, r, pool);
-    } else {
-      out.order = by_falling_diagonal(diagonal);
-      done = factor_in_order(gram, damped, out.order, r, pool);
-    }
-    if (!done) continue;
+    const std::vector<Range> groups = order == ColumnOrder::kMinPivot
+                                          ? arrange_groups(diagonal, out.group_size, out.order)
+                                          : runs_by_activation(diagonal, out.group_size, out.order);
+    if (!min_pivot_factor(gram, damped, groups, out.order, r, pool)) continue;
     write_result(gram, damped, r, pool, out);
     return out;
   }

@@ -15,8 +15,9 @@
 namespace nibble {
 
 enum class ColumnOrder {
-  kMinPivot,    // groups by largest diagonal; inside a group by smallest conditional variance from the end
-  kActivation,  // desc_act: all columns by falling diagonal
+  // In both, columns inside a group are ordered by smallest conditional variance from the end.
+  kMinPivot,    // groups of neighbours, by largest diagonal
+  kActivation,  // desc_act: groups are runs of all columns by falling diagonal
 };
 
 struct FactoredHessian {
