@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "nibble/base/float16.h"
+#include "nibble/kernels/bfloat16.h"
 #include "nibble/kernels/elementwise.h"
 
 namespace nibble {
@@ -60,7 +60,14 @@ void subtract_rows(MatrixView<const float> x, MatrixView<float> y, ThreadPool& p
 void round_rows(DType dtype, MatrixView<float> y, ThreadPool& pool) {
   if (dtype == DType::kF32) return;
   for_rows(y.rows(), pool, [&](size_t r) {
-    for (float& v : y.row_span(r)) v = bf16_to_float(float_to_bf16(v));
+    constexpr size_t kChunk = 512;
+    uint16_t rounded[kChunk];
+    const std::span<float> row = y.row_span(r);
+    for (size_t c = 0; c < row.size(); c += kChunk) {
+      const size_t count = std::min(kChunk, row.size() - c);
+      kernels::floats_to_bf16(row.data() + c, count, rounded);
+      kernels::bf16_to_floats(rounded, count, row.data() + c);
+    }
   });
 }
 
