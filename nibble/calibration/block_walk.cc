@@ -11,20 +11,31 @@ namespace {
 // A parallel block's branches read what the streams were before it.
 Expected<StreamPair> copy_streams(WalkState& state) {
   StreamPair copy;
-  NIBBLE_TRY(copy.quantized, make_rows(state, state.hidden()));
-  if (state.any_float()) {
-    NIBBLE_TRY(copy.floating, make_rows(state, state.hidden(), true));
+  NIBBLE_TRY(copy.quantized, make_store(state, state.num_tokens, state.hidden()));
+  if (state.options.float_stream) {
+    NIBBLE_TRY(copy.floating, make_store(state, state.num_tokens, state.hidden()));
   }
   const Status copied = for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> rows = state.arena.take_matrix(group.rows, state.hidden());
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, rows, state.pool));
-    NIBBLE_RETURN_IF_ERROR(copy.quantized.write(group, rows, state.pool));
-    if (!state.has_float(group)) return {};
-    NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group, rows, state.pool));
-    return copy.floating.write(group, rows, state.pool);
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group.first_row, rows, state.pool));
+    NIBBLE_RETURN_IF_ERROR(copy.quantized.write(group.first_row, rows, state.pool));
+    if (!state.options.float_stream) return {};
+    NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group.first_row, rows, state.pool));
+    return copy.floating.write(group.first_row, rows, state.pool);
   });
   if (!copied) return Failure(copied.error());
   return copy;
+}
+
+// Nothing reads them behind the first block's input, and they are large.
+void drop_embeddings(WalkState& state) {
+  const ModelSource& source = state.source;
+  state.frame.embedding = {};
+  state.frame.positions = {};
+  for (const std::string_view module : {source.spec.names.embed, source.spec.names.positions}) {
+    if (module.empty()) continue;
+    source.checkpoint->drop(name_in_file(source.spec, module, source.prefix_missing) + ".weight");
+  }
 }
 
 Status walk_branch(WalkState& state, const Branch& branch, const std::vector<std::string>& first_modules,
@@ -63,11 +74,9 @@ BlockWalk::~BlockWalk() = default;
 Status BlockWalk::start() {
   WalkState& state = *state_;
   const ModelSource& source = state.source;
-  if (state.groups.empty() || state.groups.front().held_out) {
-    return fail(ErrorCode::kInvalidArgument,
-                "{} of {} sequences are held out: none is left to calibrate with", state.options.held_out,
-                state.data.sequences.size())
-        .with_fix("Use more calibration data.");
+  if (state.num_tokens == 0) {
+    return fail(ErrorCode::kInvalidArgument, "there are no calibration tokens")
+        .with_fix("Name more text with --dataset.");
   }
   WeightLoader loader = make_loader(state);
   NIBBLE_TRY(state.frame, load_frame(source.spec, source.config, source.prefix_missing, loader));
@@ -76,21 +85,23 @@ Status BlockWalk::start() {
   const KvCacheShape shape = {1, source.config.num_key_value_heads, source.config.head_dim};
   state.caches.clear();
   for (size_t i = 0; i < most; ++i) state.caches.push_back(std::make_unique<KvCache>(shape, state.longest));
-  NIBBLE_TRY(state.streams.quantized, make_rows(state, state.hidden()));
-  if (state.any_float()) {
-    NIBBLE_TRY(state.streams.floating, make_rows(state, state.hidden(), true));
+  NIBBLE_TRY(state.streams.quantized, make_store(state, state.num_tokens, state.hidden()));
+  if (state.options.float_stream) {
+    NIBBLE_TRY(state.streams.floating, make_store(state, state.num_tokens, state.hidden()));
   }
-  return for_groups(state, [&](const TokenGroup& group) -> Status {
+  const Status embedded = for_groups(state, [&](const TokenGroup& group) -> Status {
     const std::vector<SequenceChunk> chunks = chunks_of(state, group);
     for (const SequenceChunk& chunk : chunks) chunk.cache->truncate(0);
     const TokenBatch batch =
         make_token_batch(chunks, state.frame.rope, state.frame.rope_sliding, state.context);
     const MatrixView<float> hidden = state.arena.take_matrix(group.rows, state.hidden());
     embed_tokens(source.spec, state.frame, batch, hidden, state.context);
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group, hidden, state.pool));
-    if (!state.has_float(group)) return {};
-    return state.streams.floating.write(group, hidden, state.pool);
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group.first_row, hidden, state.pool));
+    if (!state.options.float_stream) return {};
+    return state.streams.floating.write(group.first_row, hidden, state.pool);
   });
+  drop_embeddings(state);
+  return embedded;
 }
 
 Expected<BlockReport> BlockWalk::walk(size_t layer, const WalkSteps& steps) {
@@ -117,7 +128,7 @@ Expected<BlockReport> BlockWalk::walk(size_t layer, const WalkSteps& steps) {
                       false,
                       mlp_norm,
                       parts.mlp_out_norm.get(),
-                      state.any_float() ? &distance : nullptr};
+                      state.options.float_stream ? &distance : nullptr};
   if (shared_norm) {
     NIBBLE_RETURN_IF_ERROR(walk_shared_norm(state, attention, mlp, names));
   } else {
@@ -133,20 +144,20 @@ Expected<BlockReport> BlockWalk::walk(size_t layer, const WalkSteps& steps) {
 }
 
 Status BlockWalk::stream(bool quantized, size_t first_row, MatrixView<float> values) const {
-  const TokenRows& rows = quantized ? state_->streams.quantized : state_->streams.floating;
-  return rows.store.read(first_row - rows.first_row, values, state_->pool);
+  const ActivationStore& rows = quantized ? state_->streams.quantized : state_->streams.floating;
+  return rows.read(first_row, values, state_->pool);
 }
 
 Status BlockWalk::save(const std::filesystem::path& folder) const {
-  NIBBLE_RETURN_IF_ERROR(state_->streams.quantized.store.save(folder / "quantized.activations"));
-  if (!state_->any_float()) return {};
-  return state_->streams.floating.store.save(folder / "float.activations");
+  NIBBLE_RETURN_IF_ERROR(state_->streams.quantized.save(folder / "quantized.activations"));
+  if (!state_->options.float_stream) return {};
+  return state_->streams.floating.save(folder / "float.activations");
 }
 
 Status BlockWalk::load(const std::filesystem::path& folder) {
-  NIBBLE_RETURN_IF_ERROR(state_->streams.quantized.store.load(folder / "quantized.activations"));
-  if (!state_->any_float()) return {};
-  return state_->streams.floating.store.load(folder / "float.activations");
+  NIBBLE_RETURN_IF_ERROR(state_->streams.quantized.load(folder / "quantized.activations"));
+  if (!state_->options.float_stream) return {};
+  return state_->streams.floating.load(folder / "float.activations");
 }
 
 }  // namespace nibble

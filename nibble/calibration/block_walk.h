@@ -32,7 +32,6 @@ struct WalkOptions {
   bool token_weights = true;         // tokens weigh 1 / mean(stream^2) in o_proj and down_proj
   std::filesystem::path spill = {};  // activations go to files in this folder; empty: to memory
   size_t tokens_at_once = 2048;      // whole sequences, at least one
-  size_t held_out = 0;  // the last so many sequences take no part in statistics: they are for check()
 };
 
 // What the linears that read one input have seen. Nothing of modules that are known already: gram.data() is
@@ -67,15 +66,6 @@ struct BlockReport {
   double stream_error = 0.0;
 };
 
-// The quantized stream against the float one over the held-out sequences, at all tokens that have a next one.
-struct WalkCheck {
-  double kl = 0;              // mean KL(float || quantized) of the next token, nats
-  double top1_agreement = 0;  // share of tokens with the same most likely next token
-  double perplexity_float = 0;
-  double perplexity_quantized = 0;
-  size_t tokens = 0;
-};
-
 // Linears that read one input, and what they saw in the float model. A router of experts stands here by
 // itself, with all tokens, since what is folded into the norm before it must be folded into it too.
 struct BlockInput {
@@ -99,31 +89,25 @@ class BlockWalk {
             ThreadPool& pool);
   ~BlockWalk();
 
-  // The embeddings of all tokens. kInvalidArgument where all sequences are held out.
+  // The embeddings of all tokens. kInvalidArgument where there are none.
   Status start();
   // Walks block `layer`; blocks are walked in order. kDataLoss where an input is not finite.
   Expected<BlockReport> walk(size_t layer, const WalkSteps& steps);
   // The head as one more linear, after the last block: it reads the final norm's output. kUnsupported for a
   // head that shares the embedding's weight.
   Status walk_head(const WalkSteps& steps);
-  // After the last block: what the model predicts at rows [first_row, first_row + logits.rows()) of the
-  // quantized stream. logits: [rows, vocab_size].
-  Status logits(size_t first_row, MatrixView<float> logits);
-  // After the last block, and after walk_head() where that is called. kInvalidArgument without held-out
-  // sequences.
-  Expected<WalkCheck> check();
+  // After the last block: what the head reads (final norm and project_out applied) at rows
+  // [first_row, first_row + x.rows()) of the quantized stream. x: [rows, embedding_size].
+  Status head_input(size_t first_row, MatrixView<float> x);
 
   // For methods that look at a whole block before they change it (AWQ), instead of walk(): gathers what all
-  // inputs of the block see, then calls fn. The stream goes on with the file's weights. fn may call the two
-  // functions below; where it is empty the stream goes on and nothing is gathered.
+  // inputs of the block see, then calls fn. The stream goes on with the file's weights. fn may call
+  // block_difference(); where it is empty the stream goes on and nothing is gathered.
   Status gather_block(size_t layer, const std::function<Status(std::span<const BlockInput>)>& fn);
   // |y' - y| / |y| of the block's output over the first group of calibration tokens, in float32 arithmetic:
   // y with the file's values, y' with the replaced ones. That a fold changed nothing is seen here.
   // kInvalidArgument for a tensor that the block does not have, or of another size.
   Expected<double> block_difference(const BlockReplacement& replacement);
-  // The held-out rows of the quantized stream go through the block with these values, for check();
-  // otherwise with the file's.
-  Status use_in_check(BlockReplacement replacement);
 
   // Rows of a residual stream as they are now: [count, hidden_size].
   Status stream(bool quantized, size_t first_row, MatrixView<float> values) const;

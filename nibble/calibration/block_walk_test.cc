@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kSequences = 6;
 
-// Final norm, projection and head of rows of a stream.
+// Final norm, projection and head of rows of a stream; of the quantized one, head_input() and the head.
 std::vector<float> logits_of_rows(WalkedModel& model, bool quantized, size_t first, size_t count) {
   const ModelSource& source = model.source;
   Arena arena;
@@ -32,13 +32,19 @@ std::vector<float> logits_of_rows(WalkedModel& model, bool quantized, size_t fir
   } else {
     EXPECT_TRUE(loader.linears({{std::string(source.spec.names.head), &head}}));
   }
-  std::vector<float> values = model.rows(quantized, first, count);
-  MatrixView<float> x(values.data(), count, model.hidden());
-  if (frame->final_norm != nullptr) frame->final_norm->forward(x, x, context);
-  if (frame->project_out != nullptr) {
-    const MatrixView<float> projected = arena.take_matrix(count, source.spec.embedding_size);
-    frame->project_out->forward(x, projected, context);
-    x = projected;
+  std::vector<float> values(count * source.spec.embedding_size);
+  MatrixView<float> x(values.data(), count, source.spec.embedding_size);
+  if (quantized) {
+    EXPECT_TRUE(model.walk->head_input(first, x));
+  } else {
+    values = model.rows(false, first, count);
+    x = {values.data(), count, model.hidden()};
+    if (frame->final_norm != nullptr) frame->final_norm->forward(x, x, context);
+    if (frame->project_out != nullptr) {
+      const MatrixView<float> projected = arena.take_matrix(count, source.spec.embedding_size);
+      frame->project_out->forward(x, projected, context);
+      x = projected;
+    }
   }
   std::vector<float> logits(count * source.config.vocab_size);
   head->forward(x, {logits.data(), count, source.config.vocab_size}, context);
@@ -154,18 +160,6 @@ TEST_P(EveryArchitecture, AnyNumberOfThreadsGivesTheSameBits) {
   }
 }
 
-TEST_P(EveryArchitecture, HeldOutRowsChangeNoStatistic) {
-  WalkOptions options = exact_options();
-  CalibrationData data = some_tokens(kSequences, vocab_size_);
-  WalkedModel without(GetParam(), data, options);
-  for (std::vector<int32_t>& tokens : some_tokens(2, vocab_size_ - 1).sequences) {
-    data.sequences.push_back(std::move(tokens));
-  }
-  options.held_out = 2;
-  WalkedModel with(GetParam(), data, options);
-  expect_same(walk_coarsely(with), walk_coarsely(without));
-}
-
 TEST_P(EveryArchitecture, ActivationsInFilesGiveTheSameBits) {
   WalkOptions options = exact_options();
   options.activations = DType::kBF16;
@@ -183,7 +177,6 @@ TEST_P(EveryArchitecture, ActivationsInFilesGiveTheSameBits) {
 TEST_P(EveryArchitecture, GoesOnWithKnownModulesWhereARunStopped) {
   WalkOptions options = exact_options();
   options.activations = DType::kBF16;
-  options.held_out = 1;
   WalkedModel whole(GetParam(), some_tokens(kSequences, vocab_size_), options);
   const Walked expected = walk_coarsely(whole);
 
@@ -218,14 +211,12 @@ TEST_P(EveryArchitecture, GoesOnWithKnownModulesWhereARunStopped) {
   EXPECT_EQ(resumed.rows(true, 0, resumed.data.num_tokens()), expected.quantized);
 }
 
-TEST(BlockWalk, NeedsSequencesThatAreNotHeldOut) {
+TEST(BlockWalk, NeedsTokens) {
   const auto files = find_model((data_folder() / "architectures" / "qwen2").string());
   const auto source = ModelSource::open(*files);
   ThreadPool pool(1);
-  const CalibrationData data = some_tokens(2, 256);
-  WalkOptions options = exact_options();
-  options.held_out = 2;
-  BlockWalk walk(*source, data, options, pool);
+  const CalibrationData data;
+  BlockWalk walk(*source, data, exact_options(), pool);
   const Status started = walk.start();
   ASSERT_FALSE(started);
   EXPECT_EQ(started.error().code, ErrorCode::kInvalidArgument);

@@ -20,41 +20,27 @@ Expected<std::vector<float>> block_output(WalkState& state, const BlockReplaceme
   return values;
 }
 
-// The float pass of all rows; `seen` may be empty. The quantized stream's held-out rows stay where they are.
+// The float pass of all rows; `seen` may be empty.
 Status gather(WalkState& state, const BlockValues& block, std::vector<GatheredInput>& seen) {
   return for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> hidden = state.arena.take_matrix(group.rows, state.hidden());
-    TokenRows& stream = group.held_out ? state.streams.floating : state.streams.quantized;
-    NIBBLE_RETURN_IF_ERROR(stream.read(group, hidden, state.pool));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group.first_row, hidden, state.pool));
     const auto see = [&](size_t input, MatrixView<const float> x) {
       add_magnitudes(x, seen[input].magnitudes, state.pool);
       add_gram(seen[input], x, state.options.arithmetic, state.pool);
       seen[input].tokens += x.rows();
     };
     forward_block(state, block, group, hidden, state.options.arithmetic,
-                  group.held_out || seen.empty() ? SeeInput() : SeeInput(see));
-    NIBBLE_RETURN_IF_ERROR(stream.write(group, hidden, state.pool));
-    if (!state.options.float_stream || group.held_out) return {};
-    return state.streams.floating.write(group, hidden, state.pool);
-  });
-}
-
-Status step_held_out(WalkState& state, size_t layer, const BlockReplacement* replacement) {
-  if (state.options.held_out == 0) return {};
-  NIBBLE_TRY(const BlockValues block, load_block(state, layer, replacement));
-  return for_groups(state, [&](const TokenGroup& group) -> Status {
-    if (!group.held_out) return {};
-    const MatrixView<float> hidden = state.arena.take_matrix(group.rows, state.hidden());
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, hidden, state.pool));
-    forward_block(state, block, group, hidden, state.options.arithmetic, {});
-    return state.streams.quantized.write(group, hidden, state.pool);
+                  seen.empty() ? SeeInput() : SeeInput(see));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group.first_row, hidden, state.pool));
+    if (!state.options.float_stream) return {};
+    return state.streams.floating.write(group.first_row, hidden, state.pool);
   });
 }
 
 Failure outside_gather() {
   return fail(ErrorCode::kInvalidArgument,
-              "there is no block: this belongs into the function that "
-              "gather_block() calls");
+              "there is no block: this belongs into the function that gather_block() calls");
 }
 
 }  // namespace
@@ -66,10 +52,11 @@ Status BlockWalk::gather_block(size_t layer, const std::function<Status(std::spa
     std::vector<GatheredInput> nothing;
     return gather(state, block, nothing);
   }
-  GatheredBlock gathered = {layer, {}, {}, std::nullopt};
+  GatheredBlock gathered = {layer, {}, {}};
   gathered.before.resize(first_group(state).rows * state.hidden());
   NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(
-      first_group(state), {gathered.before.data(), first_group(state).rows, state.hidden()}, state.pool));
+      first_group(state).first_row, {gathered.before.data(), first_group(state).rows, state.hidden()},
+      state.pool));
   std::vector<InputPoint> points;
   std::vector<GatheredInput> seen;
   {
@@ -84,11 +71,7 @@ Status BlockWalk::gather_block(size_t layer, const std::function<Status(std::spa
     inputs.push_back({points[i].modules, statistics});
   }
   state.gathered = std::move(gathered);
-  Status done = fn(inputs);
-  if (done) {
-    const auto& in_check = state.gathered->in_check;
-    done = step_held_out(state, layer, in_check ? &*in_check : nullptr);
-  }
+  const Status done = fn(inputs);
   state.gathered.reset();
   return done;
 }
@@ -106,12 +89,6 @@ Expected<double> BlockWalk::block_difference(const BlockReplacement& replacement
   add_distance({values.data(), rows, state.hidden()}, {gathered.after.data(), rows, state.hidden()}, distance,
                state.pool);
   return std::sqrt(distance.relative());
-}
-
-Status BlockWalk::use_in_check(BlockReplacement replacement) {
-  if (!state_->gathered) return outside_gather();
-  state_->gathered->in_check = std::move(replacement);
-  return {};
 }
 
 }  // namespace nibble

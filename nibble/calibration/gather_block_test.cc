@@ -111,39 +111,6 @@ TEST_P(EveryGather, AFoldIntoTheFirstNormChangesNothing) {
   }
 }
 
-TEST(GatherBlock, ComparesTheReplacedBlockOnHeldOutRows) {
-  WalkOptions options = one_stream();
-  options.held_out = 2;
-  std::vector<WalkCheck> checks;
-  for (const bool replaced : {false, true}) {
-    WalkedModel model("qwen3", some_tokens(kSequences, kVocabSize), options);
-    for (size_t layer = 0; layer < model.num_layers(); ++layer) {
-      const auto fn = [&](std::span<const BlockInput> inputs) -> Status {
-        if (!replaced) return {};
-        BlockReplacement values;
-        for (const BlockInput& input : inputs) {
-          for (const std::string& module : input.modules) {
-            NIBBLE_TRY(std::vector<float> weight, model.source.weight(module));
-            for (float& w : weight) w = 0.02f * std::nearbyint(w / 0.02f);
-            values.tensors[module + ".weight"] = std::move(weight);
-          }
-        }
-        return model.walk->use_in_check(std::move(values));
-      };
-      ASSERT_TRUE(model.walk->gather_block(layer, fn));
-    }
-    checks.push_back(*model.walk->check());
-  }
-  EXPECT_NEAR(checks[0].kl, 0.0, 1e-12);
-  // What walk() gives with the same weights.
-  WalkedModel walked("qwen3", some_tokens(kSequences, kVocabSize), options);
-  walked.walk_all(round_coarsely);
-  const auto expected = walked.walk->check();
-  ASSERT_TRUE(expected);
-  EXPECT_GT(expected->kl, 1e-6);
-  EXPECT_NEAR(checks[1].kl, expected->kl, 1e-4 * expected->kl);
-}
-
 TEST(GatherBlock, SaysWhichTensorIsWrong) {
   WalkedModel model("qwen3", some_tokens(kSequences, kVocabSize), one_stream());
   const std::string unknown = "model.layers.1.mlp.up_proj.weight";

@@ -4,16 +4,16 @@ namespace nibble {
 
 Status read_branch(WalkState& state, const Branch& branch, bool use_quantized, const TokenGroup& group,
                    MatrixView<float> residual, MatrixView<float> x) {
-  const auto of = [&](const StreamPair& pair) -> const TokenRows& {
+  const auto of = [&](const StreamPair& pair) -> const ActivationStore& {
     return use_quantized ? pair.quantized : pair.floating;
   };
   const bool same = &branch.input == &state.streams;
   if (residual.data() != nullptr) {
-    NIBBLE_RETURN_IF_ERROR(of(state.streams).read(group, residual, state.pool));
+    NIBBLE_RETURN_IF_ERROR(of(state.streams).read(group.first_row, residual, state.pool));
     if (same && x.data() != nullptr) branch_input(state, branch.in_norm, residual, x);
   }
   if (x.data() != nullptr && (!same || residual.data() == nullptr)) {
-    NIBBLE_RETURN_IF_ERROR(of(branch.input).read(group, x, state.pool));
+    NIBBLE_RETURN_IF_ERROR(of(branch.input).read(group.first_row, x, state.pool));
     branch_input(state, branch.in_norm, x, x);
   }
   return {};
@@ -24,7 +24,6 @@ Status first_linears(WalkState& state, const Branch& branch, LinearStack& first)
   const WalkOptions& options = state.options;
   GatheredInput seen(first.in, options.float_stream && options.alpha > 0 ? first.in : 0);
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
-    if (group.held_out) return {};
     const MatrixView<float> x = state.arena.take_matrix(group.rows, first.in);
     NIBBLE_RETURN_IF_ERROR(read_branch(state, branch, true, group, {}, x));
     add_gram(seen, x, options.arithmetic, state.pool);
@@ -101,7 +100,7 @@ Status step_float(WalkState& state, const Branch& branch, const FirstRows& first
   const bool gather = seen != nullptr && seen->rows > 0;
   if (gather) output_target(state, branch, last.all(false).bias, rows.residual, branch_out, stream, rows.x);
   finish_branch(state, branch.in_norm, branch.out_norm, branch_out, stream);
-  NIBBLE_RETURN_IF_ERROR(state.streams.floating.write(group, stream, state.pool));
+  NIBBLE_RETURN_IF_ERROR(state.streams.floating.write(group.first_row, stream, state.pool));
   if (!gather) return {};
   const bool weigh = state.options.token_weights && branch.out_norm == nullptr;
   if (weigh) weigh_rows(stream, rows.inner, rows.x, state.pool);
@@ -113,11 +112,10 @@ Status step_float(WalkState& state, const Branch& branch, const FirstRows& first
 
 Status add_stream_distance(WalkState& state, const Branch& branch, const TokenGroup& group,
                            MatrixView<float> scratch) {
-  // Calibration tokens where both streams have them, else those that are held out.
-  if (branch.distance == nullptr || group.held_out == state.options.float_stream) return {};
+  if (branch.distance == nullptr) return {};
   const MatrixView<float> stream = state.arena.take_matrix(group.rows, state.hidden());
-  NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, scratch, state.pool));
-  NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group, stream, state.pool));
+  NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group.first_row, scratch, state.pool));
+  NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group.first_row, stream, state.pool));
   add_distance(scratch, stream, *branch.distance, state.pool);
   return {};
 }
@@ -130,23 +128,22 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
   const size_t width = known ? 0 : last.in;
   GatheredInput seen(width, state.options.float_stream && !known ? last.out : 0);
   seen.mismatch = MismatchKind::kTarget;
-  NIBBLE_TRY(TokenRows* const inner_rows, inner_rows_of(state, last.in));
+  NIBBLE_TRY(ActivationStore* const inner_rows, inner_rows_of(state, last.in));
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
     const LastRows rows = {state.arena.take_matrix(group.rows, hidden),
                            state.arena.take_matrix(group.rows, hidden),
                            state.arena.take_matrix(group.rows, last.in)};
     NIBBLE_RETURN_IF_ERROR(read_branch(state, branch, true, group, rows.residual, rows.x));
     inner_values(state, branch, first.rows(true), group, rows.x, rows.inner);
-    NIBBLE_RETURN_IF_ERROR(inner_rows->write(group, rows.inner, state.pool));
-    const bool gather = !known && !group.held_out;
-    if (gather) {
+    NIBBLE_RETURN_IF_ERROR(inner_rows->write(group.first_row, rows.inner, state.pool));
+    if (!known) {
       add_magnitudes(rows.inner, seen.magnitudes, state.pool);
       seen.tokens += group.rows;
     }
-    if (state.has_float(group)) {
-      NIBBLE_RETURN_IF_ERROR(step_float(state, branch, first, last, group, rows, gather ? &seen : nullptr));
+    if (state.options.float_stream) {
+      NIBBLE_RETURN_IF_ERROR(step_float(state, branch, first, last, group, rows, known ? nullptr : &seen));
     }
-    if (gather) add_gram(seen, rows.inner, state.options.arithmetic, state.pool);
+    if (!known) add_gram(seen, rows.inner, state.options.arithmetic, state.pool);
     return {};
   });
   if (!walked) return Failure(walked.error());
@@ -155,11 +152,11 @@ Status last_linear(WalkState& state, const Branch& branch, const FirstRows& firs
     const MatrixView<float> residual = state.arena.take_matrix(group.rows, hidden);
     const MatrixView<float> inner = state.arena.take_matrix(group.rows, last.in);
     const MatrixView<float> branch_out = state.arena.take_matrix(group.rows, hidden);
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, residual, state.pool));
-    NIBBLE_RETURN_IF_ERROR(inner_rows->read(group, inner, state.pool));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group.first_row, residual, state.pool));
+    NIBBLE_RETURN_IF_ERROR(inner_rows->read(group.first_row, inner, state.pool));
     apply(last.all(true), inner, branch_out, state.options.arithmetic, state.pool);
     finish_branch(state, branch.in_norm, branch.out_norm, branch_out, residual);
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group, residual, state.pool));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group.first_row, residual, state.pool));
     return add_stream_distance(state, branch, group, residual);
   });
 }

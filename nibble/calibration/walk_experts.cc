@@ -28,7 +28,7 @@ struct ExpertWalk {
   Routing routing;
   StreamPair sums;
 
-  const TokenRows& input(bool quantized) const {
+  const ActivationStore& input(bool quantized) const {
     return quantized ? branch.input.quantized : branch.input.floating;
   }
 };
@@ -54,9 +54,9 @@ Status for_runs(const Rows& rows, const std::function<Status(size_t, size_t)>& f
   return {};
 }
 
-Status read_rows(const TokenRows& from, const Rows& rows, MatrixView<float> values, ThreadPool& pool) {
+Status read_rows(const ActivationStore& from, const Rows& rows, MatrixView<float> values, ThreadPool& pool) {
   return for_runs(rows, [&](size_t begin, size_t count) {
-    return from.store.read(rows[begin] - from.first_row, values.rows(begin, count), pool);
+    return from.read(rows[begin], values.rows(begin, count), pool);
   });
 }
 
@@ -72,7 +72,7 @@ Status add_outputs(ExpertWalk& walk, bool quantized, size_t expert, const Rows& 
                    MatrixView<const float> outputs) {
   WalkState& state = walk.state;
   const Arena::Scope scope(state.arena);
-  TokenRows& sums = quantized ? walk.sums.quantized : walk.sums.floating;
+  ActivationStore& sums = quantized ? walk.sums.quantized : walk.sums.floating;
   const MatrixView<float> sum = state.arena.take_matrix(rows.size(), state.hidden());
   NIBBLE_RETURN_IF_ERROR(read_rows(sums, rows, sum, state.pool));
   state.pool.parallel_for(rows.size(), 8, [&](size_t begin, size_t end, size_t) {
@@ -82,7 +82,7 @@ Status add_outputs(ExpertWalk& walk, bool quantized, size_t expert, const Rows& 
     }
   });
   return for_runs(rows, [&](size_t begin, size_t count) {
-    return sums.store.write(rows[begin] - sums.first_row, sum.rows(begin, count), state.pool);
+    return sums.write(rows[begin], sum.rows(begin, count), state.pool);
   });
 }
 
@@ -90,11 +90,11 @@ Status route(ExpertWalk& walk, const LinearStack& router) {
   WalkState& state = walk.state;
   walk.routing.experts = router.out;
   walk.routing.quantized.resize(state.num_tokens * router.out);
-  if (state.any_float()) walk.routing.floating.resize(state.num_tokens * router.out);
+  if (state.options.float_stream) walk.routing.floating.resize(state.num_tokens * router.out);
   return for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> x = state.arena.take_matrix(group.rows, state.hidden());
     for (const bool quantized : {true, false}) {
-      if (!quantized && !state.has_float(group)) continue;
+      if (!quantized && !state.options.float_stream) continue;
       NIBBLE_RETURN_IF_ERROR(read_branch(state, walk.branch, quantized, group, {}, x));
       std::vector<float>& weights = quantized ? walk.routing.quantized : walk.routing.floating;
       const MatrixView<float> scores(weights.data() + group.first_row * router.out, group.rows, router.out);
@@ -112,7 +112,7 @@ Status expert_first(ExpertWalk& walk, size_t expert, LinearStack& first) {
   if (is_known(walk.branch.steps, first)) return quantize_stack(state, first, nullptr, walk.branch.steps);
   GatheredInput seen(first.in, options.float_stream && options.alpha > 0 ? first.in : 0);
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
-    const Rows rows = group.held_out ? Rows() : routed(walk, true, group, expert);
+    const Rows rows = routed(walk, true, group, expert);
     if (rows.empty()) return {};
     const MatrixView<float> x = state.arena.take_matrix(rows.size(), first.in);
     NIBBLE_RETURN_IF_ERROR(read_input(walk, true, rows, x));
@@ -202,7 +202,6 @@ Status expert_last(ExpertWalk& walk, size_t index, const LinearStack& first, Lin
   const Status walked = for_groups(state, [&](const TokenGroup& group) -> Status {
     const Rows rows = routed(walk, true, group, index);
     const MatrixView<float> inner = state.arena.take_matrix(rows.size(), last.in);
-    const bool gather = !known && !group.held_out;
     if (!rows.empty()) {
       const Arena::Scope scope(state.arena);
       const MatrixView<float> x = state.arena.take_matrix(rows.size(), first.in);
@@ -212,13 +211,13 @@ Status expert_last(ExpertWalk& walk, size_t index, const LinearStack& first, Lin
       NIBBLE_RETURN_IF_ERROR(inner_store.write(at, inner, state.pool));
       at += rows.size();
     }
-    if (gather && !rows.empty()) {
+    if (!known && !rows.empty()) {
       add_magnitudes(inner, seen.magnitudes, state.pool);
       add_gram(seen, inner, arithmetic, state.pool);
       seen.tokens += rows.size();
     }
-    if (!state.has_float(group)) return {};
-    return expert_float(walk, {index, first, last}, group, rows, inner, gather ? &seen : nullptr);
+    if (!state.options.float_stream) return {};
+    return expert_float(walk, {index, first, last}, group, rows, inner, known ? nullptr : &seen);
   });
   if (!walked) return Failure(walked.error());
   NIBBLE_RETURN_IF_ERROR(quantize_stack(state, last, known ? nullptr : &seen, walk.branch.steps));
@@ -241,16 +240,16 @@ Status add_sums(ExpertWalk& walk) {
   return for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> residual = state.arena.take_matrix(group.rows, state.hidden());
     const MatrixView<float> sum = state.arena.take_matrix(group.rows, state.hidden());
-    if (state.has_float(group)) {
-      NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group, residual, state.pool));
-      NIBBLE_RETURN_IF_ERROR(walk.sums.floating.read(group, sum, state.pool));
+    if (state.options.float_stream) {
+      NIBBLE_RETURN_IF_ERROR(state.streams.floating.read(group.first_row, residual, state.pool));
+      NIBBLE_RETURN_IF_ERROR(walk.sums.floating.read(group.first_row, sum, state.pool));
       finish_branch(state, branch.in_norm, branch.out_norm, sum, residual);
-      NIBBLE_RETURN_IF_ERROR(state.streams.floating.write(group, residual, state.pool));
+      NIBBLE_RETURN_IF_ERROR(state.streams.floating.write(group.first_row, residual, state.pool));
     }
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group, residual, state.pool));
-    NIBBLE_RETURN_IF_ERROR(walk.sums.quantized.read(group, sum, state.pool));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.read(group.first_row, residual, state.pool));
+    NIBBLE_RETURN_IF_ERROR(walk.sums.quantized.read(group.first_row, sum, state.pool));
     finish_branch(state, branch.in_norm, branch.out_norm, sum, residual);
-    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group, residual, state.pool));
+    NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group.first_row, residual, state.pool));
     return add_stream_distance(state, branch, group, residual);
   });
 }
@@ -261,9 +260,9 @@ Status walk_experts(WalkState& state, const Branch& branch, const BlockModules& 
   ExpertWalk walk = {state, branch, {}, {}};
   NIBBLE_TRY(const LinearStack router, load_stack(state.source, {names.router}));
   NIBBLE_RETURN_IF_ERROR(route(walk, router));
-  NIBBLE_TRY(walk.sums.quantized, make_rows(state, state.hidden()));
-  if (state.any_float()) {
-    NIBBLE_TRY(walk.sums.floating, make_rows(state, state.hidden(), true));
+  NIBBLE_TRY(walk.sums.quantized, make_store(state, state.num_tokens, state.hidden()));
+  if (state.options.float_stream) {
+    NIBBLE_TRY(walk.sums.floating, make_store(state, state.num_tokens, state.hidden()));
   }
   for (size_t e = 0; e < names.mlps.size(); ++e) {
     const MlpModules& modules = names.mlps[e];

@@ -10,21 +10,14 @@ namespace nibble {
 WalkState::WalkState(const ModelSource& source_, const CalibrationData& data_, const WalkOptions& options_,
                      ThreadPool& pool_)
     : source(source_), data(data_), options(options_), pool(pool_), context{pool, arena} {
-  const size_t count = data.sequences.size();
-  const size_t calibration = count - std::min(count, options.held_out);
-  for (size_t s = 0; s < count; ++s) {
-    const bool held_out = s >= calibration;
-    if (s == calibration) first_held_out_row = num_tokens;
-    if (groups.empty() || groups.back().rows >= options.tokens_at_once ||
-        groups.back().held_out != held_out) {
-      groups.push_back({num_tokens, 0, s, 0, held_out});
-    }
+  for (size_t s = 0; s < data.sequences.size(); ++s) {
+    if (groups.empty() || groups.back().rows >= options.tokens_at_once)
+      groups.push_back({num_tokens, 0, s, 0});
     groups.back().rows += data.sequences[s].size();
     ++groups.back().sequences;
     num_tokens += data.sequences[s].size();
     longest = std::max(longest, data.sequences[s].size());
   }
-  if (calibration == count) first_held_out_row = num_tokens;
 }
 
 WeightLoader make_loader(const WalkState& state) {
@@ -42,23 +35,16 @@ Expected<ActivationStore> make_store(const WalkState& state, size_t tokens, size
   return ActivationStore::in_file(shape, state.options.spill);
 }
 
-Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_only) {
-  TokenRows rows;
-  if (float_only && !state.options.float_stream) rows.first_row = state.first_held_out_row;
-  NIBBLE_TRY(rows.store, make_store(state, state.num_tokens - rows.first_row, width));
-  return rows;
-}
-
-Expected<TokenRows*> inner_rows_of(WalkState& state, size_t width) {
-  ActivationStore& store = state.inner_rows.store;
+Expected<ActivationStore*> inner_rows_of(WalkState& state, size_t width) {
+  ActivationStore& store = state.inner_rows;
   const ActivationShape shape = {state.num_tokens, width, state.options.activations};
   if (shape.bytes() > store.capacity()) {
     store = ActivationStore();  // goes first: the two are not there together
-    NIBBLE_TRY(state.inner_rows, make_rows(state, width));
+    NIBBLE_TRY(store, make_store(state, state.num_tokens, width));
   } else {
     store.reshape(shape);
   }
-  return &state.inner_rows;
+  return &store;
 }
 
 Status for_groups(WalkState& state, const std::function<Status(const TokenGroup&)>& fn) {

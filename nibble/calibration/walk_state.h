@@ -19,29 +19,15 @@
 
 namespace nibble {
 
-// Consecutive whole sequences that are worked on together; all of them held out, or none.
+// Consecutive whole sequences that are worked on together.
 struct TokenGroup {
   size_t first_row = 0, rows = 0;
   size_t first_sequence = 0, sequences = 0;
-  bool held_out = false;
 };
 
-// Activations of the tokens from `first_row` on, by the row that a token has in the data.
-struct TokenRows {
-  ActivationStore store;
-  size_t first_row = 0;
-
-  Status read(const TokenGroup& group, MatrixView<float> values, ThreadPool& pool) const {
-    return store.read(group.first_row - first_row, values, pool);
-  }
-  Status write(const TokenGroup& group, MatrixView<const float> values, ThreadPool& pool) {
-    return store.write(group.first_row - first_row, values, pool);
-  }
-};
-
-// The residual streams, or copies of them. The float one may hold the held-out rows alone, or nothing.
+// The residual streams, or copies of them, a row per token. The float one is empty without a float stream.
 struct StreamPair {
-  TokenRows quantized, floating;
+  ActivationStore quantized, floating;
 };
 
 // While fn of gather_block() runs.
@@ -49,7 +35,6 @@ struct GatheredBlock {
   size_t layer = 0;
   std::vector<float> before;  // the first group's stream before the block, [rows, hidden_size]
   std::vector<float> after;   // what the file's weights make of it; empty until it is asked for
-  std::optional<BlockReplacement> in_check;
 };
 
 struct WalkState {
@@ -64,27 +49,22 @@ struct WalkState {
   ExecutionContext context;
   std::vector<TokenGroup> groups;
   size_t num_tokens = 0;
-  size_t first_held_out_row = 0;
   size_t longest = 0;  // sequence, tokens
   DecoderWeights frame;
   std::vector<std::unique_ptr<KvCache>> caches;  // one per sequence of a group, one layer
   StreamPair streams;
-  TokenRows inner_rows;             // inner_rows_of()
-  std::optional<LinearStack> head;  // after walk_head()
+  ActivationStore inner_rows;  // inner_rows_of()
   std::optional<GatheredBlock> gathered;
 
   size_t hidden() const { return source.config.hidden_size; }
-  bool has_float(const TokenGroup& group) const { return options.float_stream || group.held_out; }
-  bool any_float() const { return options.float_stream || options.held_out > 0; }
 };
 
 WeightLoader make_loader(const WalkState& state);
 
-// Rows for all tokens, or for those that the float stream has. In memory, or in a file of options.spill.
-Expected<TokenRows> make_rows(const WalkState& state, size_t width, bool float_only = false);
 // Rows for the input of a branch's last linear, until the next call: fresh memory for each branch costs more
 // than writing it.
-Expected<TokenRows*> inner_rows_of(WalkState& state, size_t width);
+Expected<ActivationStore*> inner_rows_of(WalkState& state, size_t width);
+// In memory, or in a file of options.spill.
 Expected<ActivationStore> make_store(const WalkState& state, size_t tokens, size_t width);
 
 // fn(group) for all groups; what fn takes from the arena is given back after each. Stops for Ctrl-C.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "nibble/base/progress.h"
+#include "nibble/calibration/block_walk.h"
 #include "nibble/calibration/dataset.h"
 #include "nibble/pipeline/jobs.h"
 #include "nibble/pipeline/quantize.h"
@@ -58,6 +59,13 @@ Status write_result(Run& run, const Json& description);
 
 // --- sanity_check.cc ---
 
+// Both models side by side, at every token of `text` that has a next one (sequences of at least two tokens).
+// Beside one block at a time and its activations it holds what the heads read, and so many rows of each
+// head's weight and columns of logits as a slice of the vocabulary has. options: arithmetic, type of
+// activations, tokens_at_once. kInvalidArgument for different vocabularies.
+Expected<SanityCheck> compare_models(const ModelSource& original, const ModelSource& written,
+                                     const CalibrationData& text, const WalkOptions& options,
+                                     ThreadPool& pool, size_t vocabulary_slice = 2048);
 // Reads the written model back and compares it with the original on text held out for that; nothing where
 // the model has no tokenizer.
 Expected<std::optional<SanityCheck>> check_written_model(const Run& run);
