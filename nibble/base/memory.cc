@@ -47,16 +47,16 @@ std::string human_bytes(size_t bytes) {
 
 Expected<size_t> parse_bytes(std::string_view text) {
   constexpr std::array<std::pair<std::string_view, double>, 11> kUnits = {{{"", 1e0},
-                                                                          {"B", 1e0},
-                                                                          {"K", 1e3},
-                                                                          {"KB", 1e3},
-                                                                          {"M", 1e6},
-                                                                          {"MB", 1e6},
-                                                                          {"G", 1e9},
-                                                                          {"GB", 1e9},
-                                                                          {"KIB", 1024.0},
-                                                                          {"MIB", 1048576.0},
-                                                                          {"GIB", 1073741824.0}}};
+                                                                           {"B", 1e0},
+                                                                           {"K", 1e3},
+                                                                           {"KB", 1e3},
+                                                                           {"M", 1e6},
+                                                                           {"MB", 1e6},
+                                                                           {"G", 1e9},
+                                                                           {"GB", 1e9},
+                                                                           {"KIB", 1024.0},
+                                                                           {"MIB", 1048576.0},
+                                                                           {"GIB", 1073741824.0}}};
   const std::string copy(text);
   char* end = nullptr;
   const double value = std::strtod(copy.c_str(), &end);
@@ -66,7 +66,8 @@ Expected<size_t> parse_bytes(std::string_view text) {
   for (const auto& [name, factor] : kUnits) {
     if (unit == name && value > 0 && value * factor < 1e18) return static_cast<size_t>(value * factor);
   }
-  return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a size", text).with_fix("Write it as 8GB or 500MiB.");
+  return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a size", text)
+      .with_fix("Write it as 8GB or 500MiB.");
 }
 
 }  // namespace nibble

@@ -119,7 +119,8 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
     std::string text = options.dynamic;
     if (!text.starts_with('{')) {
       auto read = read_text_file(options.dynamic);
-      if (!read) return Failure(read.error()).with_fix("--dynamic takes JSON, or the name of a file that holds it.");
+      if (!read)
+        return Failure(read.error()).with_fix("--dynamic takes JSON, or the name of a file that holds it.");
       text = std::move(*read);
     }
     NIBBLE_TRY(config.dynamic, at("--dynamic", parse_dynamic(text)));
@@ -211,7 +212,8 @@ Status quantize(const Options& options) {
   ThreadPool pool(options.common.num_threads());
   if (options.dry_run) {
     NIBBLE_TRY(const QuantizePlan plan, plan_quantization(files, options.out.output, request, pool));
-    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(to_json(plan)) : write_stdout(to_text(plan) + "\n"));
+    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(to_json(plan))
+                                               : write_stdout(to_text(plan) + "\n"));
     return check_fits(plan, request, options.out.output);
   }
   NIBBLE_TRY(const QuantizeResult result, quantize_model(files, options.out.output, request, pool));
@@ -238,15 +240,17 @@ Action define(CLI::App& app) {
              "model in the same bytes",
              {"compat", "fast", "default", "best"});
   app.add_flag("--dry-run", options->dry_run, "Say what it would take, and stop");
-  app.add_option("--max-memory", options->max_memory, "Stay below this: 4G; activations go to disk if they must")
+  app.add_option("--max-memory", options->max_memory,
+                 "Stay below this: 4G; activations go to disk if they must")
       ->type_name("SIZE");
-  app.add_flag("--from-quantized", options->from_quantized, "Take a quantized model for what its codes stand for");
+  app.add_flag("--from-quantized", options->from_quantized,
+               "Take a quantized model for what its codes stand for");
   app.add_flag("--no-check", options->no_check, "Do not compare the written model with the original");
 
   const std::string grid = "What the result is";
   add_integer(app, "--bits", options->bits, "Bits per weight (default 4)", 2, 8)->group(grid);
-  add_integer(app, "--group-size", options->group_size, "Inputs that share a scale (default 128); -1 for all", -1,
-              1 << 20)
+  add_integer(app, "--group-size", options->group_size, "Inputs that share a scale (default 128); -1 for all",
+              -1, 1 << 20)
       ->group(grid);
   options->sym_option =
       app.add_flag("--sym,!--no-sym", options->sym, "Symmetric grids (default) or grids with zero points")
@@ -262,23 +266,28 @@ Action define(CLI::App& app) {
   app.add_option("--skip", options->skip, "Leave modules alone whose name contains this; may be repeated")
       ->type_name("NAME")
       ->group(grid);
-  app.add_option("--dynamic", options->dynamic,
-                 "Rules for modules, GPTQModel's way: '{\"-:.*down\": {}, \"+:.*q_proj\": {\"bits\": 8}}', or a file")
+  app.add_option(
+         "--dynamic", options->dynamic,
+         "Rules for modules, GPTQModel's way: '{\"-:.*down\": {}, \"+:.*q_proj\": {\"bits\": 8}}', or a file")
       ->type_name("JSON")
       ->group(grid);
-  app.add_flag("--lm-head", options->lm_head, "Quantize the head too: 8 bits, groups of 32, as GPTQModel does")
+  app.add_flag("--lm-head", options->lm_head,
+               "Quantize the head too: 8 bits, groups of 32, as GPTQModel does")
       ->group(grid);
   app.add_flag("--double-quant", options->double_quant, "nf4, fp4: quantize the scales too")->group(grid);
-  add_integer(app, "--blocksize", options->blocksize, "nf4, fp4: weights that share a scale (default 64)", 32, 4096)
+  add_integer(app, "--blocksize", options->blocksize, "nf4, fp4: weights that share a scale (default 64)", 32,
+              4096)
       ->group(grid);
-  add_number(app, "--llm-int8-threshold", options->int8_threshold, "int8: larger inputs stay float (default 6)")
+  add_number(app, "--llm-int8-threshold", options->int8_threshold,
+             "int8: larger inputs stay float (default 6)")
       ->group(grid);
 
   const std::string solver = "Solver";
   app.add_flag("--desc-act", options->desc_act, "Columns by falling activation")->group(solver);
   app.add_flag("--static-groups", options->static_groups, "compat: grids from the weights before any update")
       ->group(solver);
-  app.add_flag("--no-act-group-aware", options->no_gar, "compat: columns in their natural order")->group(solver);
+  app.add_flag("--no-act-group-aware", options->no_gar, "compat: columns in their natural order")
+      ->group(solver);
   add_number(app, "--damp-percent", options->damp_percent,
              "Damping of the Hessian (default 0.01; compat 0.05)")
       ->group(solver);
@@ -295,10 +304,12 @@ Action define(CLI::App& app) {
       ->type_name("FILES")
       ->group(data);
   add_integer(app, "--nsamples", options->nsamples, "Sequences (default 128)", 1, 1 << 20)->group(data);
-  add_integer(app, "--seqlen", options->seqlen, "Tokens per sequence (default 2048)", 2, 1 << 20)->group(data);
+  add_integer(app, "--seqlen", options->seqlen, "Tokens per sequence (default 2048)", 2, 1 << 20)
+      ->group(data);
   add_integer(app, "--seed", options->seed, "Of the choice of text", 0, int64_t{1} << 53)->group(data);
   app.add_flag("--quick", options->quick, "32 sequences of 512 tokens")->group(data);
-  add_choice(app, "--compute", options->compute, "Arithmetic of the calibration", {"auto", "f32"})->group(data);
+  add_choice(app, "--compute", options->compute, "Arithmetic of the calibration", {"auto", "f32"})
+      ->group(data);
   add_common_options(app, options->common, "Print what was done as JSON");
   return [options] { return quantize(*options); };
 }
@@ -307,8 +318,9 @@ Action define(CLI::App& app) {
 
 const Command kQuantizeCommand = {
     .name = "quantize",
-    .summary = "Write a float model as a GPTQ, AWQ or bitsandbytes one. A run that was interrupted goes on with the "
-               "same command",
+    .summary =
+        "Write a float model as a GPTQ, AWQ or bitsandbytes one. A run that was interrupted goes on with the "
+        "same command",
     .examples =
         "  nibble quantize ./model -o ./model-gptq --bits 4 --group-size 128\n"
         "  nibble quantize ./model -o ./model-awq --method awq --dataset chats.jsonl:num=64,book.txt\n"

@@ -19,9 +19,8 @@ template <class Value>
 void say_largest(const QuantizeResult& result, std::string_view title, Value value, std::string_view format) {
   std::vector<QuantizedModule> modules = result.modules;
   const size_t shown = std::min(kShown, modules.size());
-  std::partial_sort(
-      modules.begin(), modules.begin() + static_cast<ptrdiff_t>(shown), modules.end(),
-      [&](const QuantizedModule& a, const QuantizedModule& b) { return value(a) > value(b); });
+  std::partial_sort(modules.begin(), modules.begin() + static_cast<ptrdiff_t>(shown), modules.end(),
+                    [&](const QuantizedModule& a, const QuantizedModule& b) { return value(a) > value(b); });
   std::string line(title);
   for (size_t i = 0; i < shown; ++i) {
     line += fmt::format("{}{} ({})", i == 0 ? " " : ", ", modules[i].module,
@@ -32,7 +31,8 @@ void say_largest(const QuantizeResult& result, std::string_view title, Value val
 
 void say_check(const SanityCheck& check) {
   const std::string line = fmt::format(
-      "check on {} held-out tokens: KL to the original {:.4f}, same next token {:.1f} %, perplexity {:.2f} -> "
+      "check on {} held-out tokens: KL to the original {:.4f}, same next token {:.1f} %, perplexity {:.2f} "
+      "-> "
       "{:.2f}",
       check.tokens, check.kl, 100 * check.top1_agreement, check.perplexity, check.perplexity_after);
   if (!check.broken()) return say(line);
@@ -96,8 +96,10 @@ void report_quantization(const QuantizeResult& result, const std::string& output
                   human_bytes(bytes.linear), human_bytes(bytes.embedding), human_bytes(bytes.head),
                   human_bytes(bytes.norm), human_bytes(bytes.total()), bytes.bits_per_weight));
   if (result.calibration_tokens > 0) {
-    say_largest(result, "largest loss:", [](const QuantizedModule& m) { return m.loss; }, "{:.2g}");
-    say_largest(result, "slowest:", [](const QuantizedModule& m) { return m.seconds; }, "{:.1f} s");
+    say_largest(
+        result, "largest loss:", [](const QuantizedModule& m) { return m.loss; }, "{:.2g}");
+    say_largest(
+        result, "slowest:", [](const QuantizedModule& m) { return m.seconds; }, "{:.1f} s");
   }
   if (result.check) say_check(*result.check);
   say(fmt::format("{}: {} in {:.1f} s, peak memory {}", output, method, result.seconds,

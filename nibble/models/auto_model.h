@@ -35,7 +35,7 @@ struct FromPretrainedOptions {
   // For a GPTQConfig or AwqConfig on a float model: calibrate_while_loading() of pipeline/quantize.h. These
   // methods read calibration data and write through a temporary folder, which loading alone needs not.
   CalibratedQuantizer quantizer = nullptr;
-  std::map<std::string, std::string> max_memory = {};          // {"cpu": "8GB"}
+  std::map<std::string, std::string> max_memory = {};  // {"cpu": "8GB"}
   std::string revision = {};
   ComputeMode compute = ComputeMode::kAuto;
   std::string backend = "auto";

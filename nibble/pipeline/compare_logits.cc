@@ -29,8 +29,6 @@ void LogitComparison::add(std::span<const float> p, std::span<const float> q, si
 }
 
 // The mean of log p - log q over p: that of the logits' difference, less that of their normalisers.
-double LogitComparison::kl() const {
-  return difference_ / p_.sum - p_.log_sum_exp() + q_.log_sum_exp();
-}
+double LogitComparison::kl() const { return difference_ / p_.sum - p_.log_sum_exp() + q_.log_sum_exp(); }
 
 }  // namespace nibble

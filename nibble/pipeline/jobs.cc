@@ -75,7 +75,8 @@ std::string router_name(const ModelSource& source) {
 
 // GPTQModel knows no list of AWQ modules, only rules, and would read such a module as codes.
 void add_skip_rules(const std::vector<std::string>& words, AwqConfig& config) {
-  for (const std::string& word : words) config.json["dynamic"]["-:.*" + escape_pattern(word)] = Json::object();
+  for (const std::string& word : words)
+    config.json["dynamic"]["-:.*" + escape_pattern(word)] = Json::object();
 }
 
 // Readers match these lists in different ways: AutoAWQ looks for a word inside the name within a block,
@@ -93,7 +94,8 @@ void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
     // AutoAWQ would take a router for a linear layer.
     if (const std::string router = router_name(source); !router.empty()) complete.push_back(router);
   } else {
-    complete.emplace_back("lm_head");  // a list of bitsandbytes replaces the default one, which holds the head
+    complete.emplace_back(
+        "lm_head");  // a list of bitsandbytes replaces the default one, which holds the head
   }
   std::sort(complete.begin(), complete.end());
   complete.erase(std::unique(complete.begin(), complete.end()), complete.end());
@@ -115,12 +117,10 @@ void list_quantized_modules(const ModelSource& source, Jobs& jobs) {
 Status add_head_rule(GPTQConfig& config, const std::string& head) {
   NIBBLE_TRY(const DynamicRule* const rule, find_dynamic_rule(config, head));
   if (rule != nullptr) return {};
-  config.dynamic.push_back({head,
-                            false,
-                            {{"bits", kHeadBits},
-                             {"group_size", kHeadGroupSize},
-                             {"sym", true},
-                             {"desc_act", false}}});
+  config.dynamic.push_back(
+      {head,
+       false,
+       {{"bits", kHeadBits}, {"group_size", kHeadGroupSize}, {"sym", true}, {"desc_act", false}}});
   return {};
 }
 

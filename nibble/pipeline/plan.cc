@@ -28,7 +28,7 @@ constexpr double kRoundedPerSecond = 4e8;
 // Linears that read one input: what the walk holds at a time.
 struct Inputs {
   size_t in = 0;
-  size_t out = 0;   // of all of them
+  size_t out = 0;     // of all of them
   bool last = false;  // of a branch: writes into the residual stream
 };
 
@@ -119,9 +119,8 @@ double measure_speed(const QuantizeOptions& options, ThreadPool& pool) {
   const std::vector<float> a(kRows * kWidth, 0.5f);
   const std::vector<float> b(kWidth * kWidth, 0.25f);
   std::vector<float> c(kRows * kWidth);
-  const linalg::Arithmetic arithmetic = options.compute == ComputeMode::kF32
-                                            ? linalg::Arithmetic::kF32
-                                            : linalg::fastest_arithmetic();
+  const linalg::Arithmetic arithmetic =
+      options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
   const auto multiply = [&] {
     linalg::gemm({{a.data(), kRows, kWidth}}, {{b.data(), kWidth, kWidth}, true},
                  MatrixView<float>(c.data(), kRows, kWidth), {.arithmetic = arithmetic}, pool);
@@ -310,9 +309,9 @@ Status check_fits(const QuantizePlan& plan, const QuantizeOptions& options, cons
 }
 
 std::string to_text(const QuantizePlan& plan) {
-  std::string text = fmt::format("{} modules, {:.1f} M weights -> {} in all, {:.2f} bits per weight", plan.modules,
-                                 static_cast<double>(plan.weights) * 1e-6, human_bytes(plan.output_bytes),
-                                 plan.bits_per_weight);
+  std::string text = fmt::format("{} modules, {:.1f} M weights -> {} in all, {:.2f} bits per weight",
+                                 plan.modules, static_cast<double>(plan.weights) * 1e-6,
+                                 human_bytes(plan.output_bytes), plan.bits_per_weight);
   if (plan.calibration_tokens > 0) text += fmt::format("; {} calibration tokens", plan.calibration_tokens);
   text += fmt::format("; peak memory about {}", human_bytes(plan.peak_memory));
   if (plan.spill) text += " with activations on disk";

@@ -21,9 +21,9 @@ struct QuantizePlan {
   size_t journal_bytes = 0;       // on disk beside the output while it runs
   size_t peak_memory = 0;         // resident bytes, mapped pages included
   double seconds = 0.0;
-  bool spill = false;             // activations go to a file
-  size_t tokens_at_once = 2048;   // worked on together
-  double operations = 0.0;        // floating-point operations of all phases
+  bool spill = false;                  // activations go to a file
+  size_t tokens_at_once = 2048;        // worked on together
+  double operations = 0.0;             // floating-point operations of all phases
   double operations_per_second = 0.0;  // measured here
 };
 

@@ -119,8 +119,7 @@ size_t finished_modules(const RunFolder& folder, const Jobs& jobs) {
 Error with_way_on(Error error, const RunFolder& folder, const Jobs& jobs) {
   const size_t finished = finished_modules(folder, jobs);
   // What is wrong with the model or the request stays wrong.
-  const bool passes =
-      error.code == ErrorCode::kCancelled || error.code == ErrorCode::kUnavailable;
+  const bool passes = error.code == ErrorCode::kCancelled || error.code == ErrorCode::kUnavailable;
   if (finished == 0 || !passes) return error;
   const std::string way =
       fmt::format("{} of {} modules are finished and kept: run the same command again to go on.", finished,
@@ -169,9 +168,8 @@ Expected<QuantizeResult> quantize_model(const ModelFiles& files, const fs::path&
   if (result.was_finished) return result;
   result.resumed_modules = finished_modules(folder, prepared.jobs);
   if (options.show_progress && result.resumed_modules > 0) {
-    log_line(LogLevel::kNormal,
-             fmt::format("going on: {} of {} modules are finished", result.resumed_modules,
-                         prepared.jobs.modules.size()));
+    log_line(LogLevel::kNormal, fmt::format("going on: {} of {} modules are finished", result.resumed_modules,
+                                            prepared.jobs.modules.size()));
   }
   Run run = {prepared.source, prepared.jobs, options, folder, pool, result};
   if (Status done = run_phases(run, prepared.data, description); !done) {
@@ -181,8 +179,8 @@ Expected<QuantizeResult> quantize_model(const ModelFiles& files, const fs::path&
   return result;
 }
 
-Status calibrate_while_loading(const ModelFiles& files, const QuantizationConfig& config, const fs::path& folder,
-                               ThreadPool& pool) {
+Status calibrate_while_loading(const ModelFiles& files, const QuantizationConfig& config,
+                               const fs::path& folder, ThreadPool& pool) {
   QuantizeOptions options;
   options.config = config;
   if (auto* const gptq = std::get_if<GPTQConfig>(&options.config)) {

@@ -37,9 +37,9 @@ struct QuantizedModule {
 
 // The written model beside the original one, on text that neither calibration nor the test sets hold.
 struct SanityCheck {
-  double kl = 0.0;               // mean KL(original || quantized) of the next token, in nats
-  double top1_agreement = 0.0;   // share of positions whose most likely token is the same
-  double perplexity = 0.0;       // of the original
+  double kl = 0.0;              // mean KL(original || quantized) of the next token, in nats
+  double top1_agreement = 0.0;  // share of positions whose most likely token is the same
+  double perplexity = 0.0;      // of the original
   double perplexity_after = 0.0;
   size_t tokens = 0;
 

@@ -23,23 +23,23 @@ struct QuantizeOptions {
   std::optional<Engine> engine = {};  // that is to read the result: its limits are checked first
   // Of GPTQ files; AWQ files are AutoAWQ's algorithm with kCompat, and otherwise the same solver as GPTQ's.
   Effort effort = Effort::kDefault;
-  bool round_to_nearest = false;  // no calibration, whatever the method
-  double mse = 0.0;               // exponent of the clip search of plain rounding and of compat
+  bool round_to_nearest = false;   // no calibration, whatever the method
+  double mse = 0.0;                // exponent of the clip search of plain rounding and of compat
   double awq_damp_percent = 0.01;  // of the solver for AWQ files; GPTQConfig has its own
-  bool signed_scales = false;     // symmetric groups may have a negative scale
-  size_t bnb_blocksize = 64;      // nf4, fp4: weights that share an absmax
+  bool signed_scales = false;      // symmetric groups may have a negative scale
+  size_t bnb_blocksize = 64;       // nf4, fp4: weights that share an absmax
 
   std::vector<DataSource> dataset = {};
   DatasetOptions data = {};
   ComputeMode compute = ComputeMode::kAuto;  // kF32: calibration in float32
 
-  bool from_quantized = false;        // the model may be a quantized one: its codes are decoded first
-  bool overwrite = false;             // what is in the folder is replaced
-  size_t max_memory = 0;              // bytes that may be resident; 0: what the machine has
+  bool from_quantized = false;  // the model may be a quantized one: its codes are decoded first
+  bool overwrite = false;       // what is in the folder is replaced
+  size_t max_memory = 0;        // bytes that may be resident; 0: what the machine has
   size_t max_shard_size = 5'000'000'000;
-  bool check = true;                  // compare the written model with the original in the end
-  double snapshot_seconds = 60;       // at most so much work is done again after a kill, beside the block's own
-  bool show_progress = false;         // the plan, progress and the summary on stderr
+  bool check = true;             // compare the written model with the original in the end
+  double snapshot_seconds = 60;  // at most so much work is done again after a kill, beside the block's own
+  bool show_progress = false;    // the plan, progress and the summary on stderr
 };
 
 }  // namespace nibble

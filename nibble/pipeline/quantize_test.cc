@@ -52,8 +52,8 @@ TEST(FromPretrained, CalibratesAGptqModelWhileLoadingAndSavesIt) {
 
 TEST(FromPretrained, SaysThatCalibrationNeedsAQuantizer) {
   ThreadPool pool;
-  const auto model =
-      AutoModelForCausalLM::from_pretrained(tiny_llama().string(), {.quantization_config = GPTQConfig{}}, pool);
+  const auto model = AutoModelForCausalLM::from_pretrained(tiny_llama().string(),
+                                                           {.quantization_config = GPTQConfig{}}, pool);
   ASSERT_FALSE(model);
   EXPECT_THAT(model.error().fix, HasSubstr("calibrate_while_loading"));
 }

@@ -59,8 +59,7 @@ Status quantize_block(Run& run, BlockWalk& walk, size_t layer, std::span<const B
       row.note = fmt::format("scale ratio {:.2f} took the group's loss from {:.3g} to {:.3g}", module.ratio,
                              module.loss_unscaled, module.loss);
     }
-    NIBBLE_RETURN_IF_ERROR(
-        finish_module(run, *run.jobs.find(module.module), weight->second, std::move(row)));
+    NIBBLE_RETURN_IF_ERROR(finish_module(run, *run.jobs.find(module.module), weight->second, std::move(row)));
   }
   return {};
 }
@@ -74,9 +73,8 @@ Status quantize_awq(Run& run, const CalibrationData& data) {
     const std::vector<std::string> modules =
         linears_of_block(block_modules(run.source.spec, layer, run.source.prefix_missing));
     if (is_known(run, modules)) return walk.gather_block(layer, {});
-    return walk.gather_block(layer, [&](std::span<const BlockInput> seen) {
-      return quantize_block(run, walk, layer, seen);
-    });
+    return walk.gather_block(
+        layer, [&](std::span<const BlockInput> seen) { return quantize_block(run, walk, layer, seen); });
   });
 }
 

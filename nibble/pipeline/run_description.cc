@@ -53,7 +53,8 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
                             const QuantizePlan& plan, const CalibrationData& data) {
   Json run;
   run["nibble"] = NIBBLE_VERSION;
-  run["model"] = {{"config_sha256", sha256(dump_json(source.config.json))}, {"files", describe_files(source)}};
+  run["model"] = {{"config_sha256", sha256(dump_json(source.config.json))},
+                  {"files", describe_files(source)}};
   run["quantization_config"] = to_json(jobs.config);
   Json settings = {{"max_shard_size", options.max_shard_size}};
   if (const bool bnb = std::holds_alternative<BitsAndBytesConfig>(jobs.config); bnb) {
@@ -70,7 +71,8 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
             ? "f32"
             : "bf16";
     if (std::holds_alternative<AwqConfig>(jobs.config)) settings["damp_percent"] = options.awq_damp_percent;
-    run["data"] = {{"sha256", data.sha256}, {"sequences", data.sequences.size()}, {"tokens", data.num_tokens()}};
+    run["data"] = {
+        {"sha256", data.sha256}, {"sequences", data.sequences.size()}, {"tokens", data.num_tokens()}};
   }
   // Sums are ordered by the width of its vectors.
   settings["cpu"] = cpu_target_name(cpu_target());

@@ -11,9 +11,9 @@ namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
+using test::TemporaryFolder;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using test::TemporaryFolder;
 
 Json description(int bits) { return {{"nibble", "0.1.0"}, {"settings", {{"bits", bits}, {"sym", true}}}}; }
 

@@ -189,8 +189,7 @@ Expected<std::optional<SanityCheck>> check_written_model(const Run& run) {
   NIBBLE_TRY(const ModelSource written, ModelSource::open(files));
   NIBBLE_TRY(const CalibrationData text, held_out_data(run.source));
   if (text.sequences.empty()) return std::optional<SanityCheck>();
-  NIBBLE_TRY(const SanityCheck check,
-             compare_models(run.source, written, text, walk_options(run), run.pool));
+  NIBBLE_TRY(const SanityCheck check, compare_models(run.source, written, text, walk_options(run), run.pool));
   return std::optional(check);
 }
 

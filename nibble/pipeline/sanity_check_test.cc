@@ -138,7 +138,8 @@ TEST(CompareModels, GivesTheSameBitsForAnyNumberOfThreads) {
     const auto check = compare_models(p, q, text, exact_options(), pool, 300);
     ASSERT_TRUE(check) << to_string(check.error());
     EXPECT_EQ(check->kl, checks.empty() ? check->kl : checks.front().kl);
-    EXPECT_EQ(check->perplexity_after, checks.empty() ? check->perplexity_after : checks.front().perplexity_after);
+    EXPECT_EQ(check->perplexity_after,
+              checks.empty() ? check->perplexity_after : checks.front().perplexity_after);
     checks.push_back(*check);
   }
 }

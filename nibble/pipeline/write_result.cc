@@ -80,7 +80,8 @@ void count_bytes(const Run& run, const std::map<std::string, TensorSource>& tens
       bytes.norm += size;
     }
   }
-  bytes.bits_per_weight = weights == 0 ? 0 : 8.0 * static_cast<double>(quantized) / static_cast<double>(weights);
+  bytes.bits_per_weight =
+      weights == 0 ? 0 : 8.0 * static_cast<double>(quantized) / static_cast<double>(weights);
 }
 
 // What an earlier model in the folder had and this one has not.

@@ -22,9 +22,9 @@ std::vector<std::string> command(const fs::path& out, const std::vector<std::str
   const auto model = model_folder("tiny-llama");
   EXPECT_TRUE(model) << to_string(model.error());
   const std::string tokens = (data_folder() / "calibration-tokens.safetensors").string();
-  std::vector<std::string> arguments = {"quantize",  model->string(), "-o",       out.string(), "--dataset",
-                                        tokens,      "--nsamples",    "8",        "--seqlen",   "256",
-                                        "--no-check"};
+  std::vector<std::string> arguments = {"quantize",  model->string(), "-o",         out.string(),
+                                        "--dataset", tokens,          "--nsamples", "8",
+                                        "--seqlen",  "256",           "--no-check"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }

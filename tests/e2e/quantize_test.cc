@@ -25,9 +25,8 @@ void quantize(const fs::path& folder, std::vector<std::string> more) {
 
 std::vector<std::string> gptq_arguments(const std::string& effort, const std::string& threads) {
   const std::string tokens = (data_folder() / "calibration-tokens.safetensors").string();
-  return {"--method", "gptq",      "--dataset", tokens, "--nsamples", "64",
-          "--seqlen", "512",       "--effort",  effort, "--no-check", "--compute",
-          "f32",      "--threads", threads};
+  return {"--method", "gptq", "--dataset",  tokens,      "--nsamples", "64",        "--seqlen", "512",
+          "--effort", effort, "--no-check", "--compute", "f32",        "--threads", threads};
 }
 
 Tensor tensor_of(const fs::path& folder, std::string_view name) {
