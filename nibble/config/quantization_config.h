@@ -45,7 +45,7 @@ struct GPTQConfig {
   // What to calibrate with while quantizing, in the words of --dataset; not a part of the file.
   std::string dataset = {};
   bool has_sym = false;        // false: the key is missing, as in very old files
-  Json meta = Json::object();  // more entries of meta, for what is written: {"mse": 2.4, "nibble": {...}}
+  Json meta = {};  // more entries of meta, for what is written: {"mse": 2.4, "nibble": {...}}
   Json json = {};              // every key of the file, also the unknown ones
 
   static Expected<GPTQConfig> from_json(const Json& json);
@@ -62,7 +62,7 @@ struct AwqConfig {
   std::string version = "gemm";  // gemm, gemv, gemv_fast, llm-awq, exllama, ipex, marlin
   std::string backend = "auto";
   std::vector<std::string> modules_to_not_convert = {};
-  Json meta = Json::object();  // entries of meta, which only Nibble and GPTQModel read; empty: no meta
+  Json meta = {};  // entries of meta, which only Nibble and GPTQModel read; empty: no meta
   Json json = {};
 
   static Expected<AwqConfig> from_json(const Json& json);
