@@ -44,9 +44,9 @@ struct GPTQConfig {
   std::vector<std::string> quantizer = {};  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
   // What to calibrate with while quantizing, in the words of --dataset; not a part of the file.
   std::string dataset = {};
-  bool has_sym = false;        // false: the key is missing, as in very old files
-  Json meta = {};  // more entries of meta, for what is written: {"mse": 2.4, "nibble": {...}}
-  Json json = {};              // every key of the file, also the unknown ones
+  bool has_sym = false;  // false: the key is missing, as in very old files
+  Json meta = {};        // more entries of meta, for what is written: {"mse": 2.4, "nibble": {...}}
+  Json json = {};        // every key of the file, also the unknown ones
 
   static Expected<GPTQConfig> from_json(const Json& json);
   // A file's keys are written back as they were. A new configuration has the keys of GPTQModel, which
