@@ -2,7 +2,7 @@
 #define NIBBLE_PIPELINE_QUANTIZE_H_
 
 // A float checkpoint becomes a GPTQ, AWQ or bitsandbytes one, written as a folder that Transformers,
-// GPTQModel, AutoAWQ, bitsandbytes and vLLM load. The run can be killed at any moment and goes on with the
+// GPTQModel, AutoAWQ and bitsandbytes load. The run can be killed at any moment and goes on with the
 // same call (run_folder.h); its bytes do not depend on the number of threads or on such interruptions.
 
 #include <filesystem>
