@@ -27,6 +27,8 @@ extern const Command kRunCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
 extern const Command kQuantizeCommand;
+extern const Command kEvalCommand;
+extern const Command kBenchCommand;
 extern const Command kDequantizeCommand;
 extern const Command kConvertCommand;
 extern const Command kTokenizeCommand;

@@ -45,13 +45,20 @@ Status write_json(const Json& json, int indent) { return write_stdout(dump_json(
 
 bool stdout_reader_is_gone() { return g_reader_is_gone; }
 
-bool stderr_has_color() {
+namespace {
+
+bool has_color(int fd) {
   const char* const no_color = std::getenv("NO_COLOR");
   if (no_color != nullptr && *no_color != '\0') return false;
   const char* const term = std::getenv("TERM");
   if (term == nullptr || std::string_view(term) == "dumb") return false;
-  return ::isatty(STDERR_FILENO) == 1;
+  return ::isatty(fd) == 1;
 }
+
+}  // namespace
+
+bool stderr_has_color() { return has_color(STDERR_FILENO); }
+bool stdout_has_color() { return has_color(STDOUT_FILENO); }
 
 Status check_output_file(const fs::path& path, bool force) {
   std::error_code error;
