@@ -27,6 +27,7 @@ extern const Command kRunCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
 extern const Command kQuantizeCommand;
+extern const Command kCompareCommand;
 extern const Command kEvalCommand;
 extern const Command kBenchCommand;
 extern const Command kDequantizeCommand;

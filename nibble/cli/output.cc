@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "nibble/base/atomic_file.h"
@@ -59,6 +60,13 @@ bool has_color(int fd) {
 
 bool stderr_has_color() { return has_color(STDERR_FILENO); }
 bool stdout_has_color() { return has_color(STDOUT_FILENO); }
+
+size_t terminal_columns() {
+  constexpr size_t kOfNoTerminal = 100;
+  winsize size{};
+  const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : kOfNoTerminal;
+}
 
 Status check_output_file(const fs::path& path, bool force) {
   std::error_code error;

@@ -100,6 +100,7 @@ Expected<Candidate> quantized_candidate(const CompareOptions& options, const Met
   candidate.id = method.id;
   candidate.label = method.label;
   candidate.path = folder.string();
+  if (options.show_progress) log_line(LogLevel::kNormal, method.label + ":");
   NIBBLE_TRY(const QuantizeResult result, at(method.label, quantize_model(files, folder, request, pool)));
   for (const std::string& warning : result.warnings) warn_once(warning);
   const fs::path record = options.workdir / "models" / (method.id + ".json");

@@ -109,6 +109,7 @@ Contender contender_of(const Candidate& c) {
     out.top1_agreement = c.quality.divergence->top1_agreement.value;
   }
   out.disk_bytes = c.disk_bytes;
+  out.bits_per_weight = c.bits_per_weight;
   const Json speed = summarize(c.speed);
   if (speed.is_object()) {
     out.peak_memory = speed["peak_memory_bytes"]["median"].get<double>();

@@ -12,6 +12,14 @@ Interval map(const Interval& interval, F f) {
   return {f(interval.value), f(interval.low), f(interval.high)};
 }
 
+// t knows nothing of where a share ends.
+Interval share_interval(std::span<const float> values, double confidence) {
+  Interval interval = mean_interval(values, confidence);
+  if (interval.low < 0.0) interval.low = 0.0;
+  if (interval.high > 1.0) interval.high = 1.0;
+  return interval;
+}
+
 Divergence summarize_divergence(const TokenScores& scores, double confidence) {
   Divergence out;
   out.kl = mean_interval(scores.kl, confidence);
@@ -20,8 +28,8 @@ Divergence summarize_divergence(const TokenScores& scores, double confidence) {
   out.kl_p99 = quantile_interval(scores.kl, 0.99, confidence);
   out.kl_p999 = quantile_interval(scores.kl, 0.999, confidence);
   out.kl_max = quantile(scores.kl, 1.0);
-  out.top1_agreement = mean_interval(scores.same_top, confidence);
-  out.top5_overlap = mean_interval(scores.top5_overlap, confidence);
+  out.top1_agreement = share_interval(scores.same_top, confidence);
+  out.top5_overlap = share_interval(scores.top5_overlap, confidence);
   out.delta_logprob = mean_interval(scores.delta_log, confidence);
   std::vector<float> squares(scores.delta_prob);
   for (float& v : squares) v *= v;

@@ -63,7 +63,8 @@ std::vector<double> block_means(std::span<const float> values, size_t blocks) {
 double standard_error(std::span<const double> means) {
   const auto n = static_cast<double>(means.size());
   double mean = 0.0;
-  for (const double m : means) mean += m / n;
+  for (const double m : means) mean += m;
+  mean /= n;
   double squares = 0.0;
   for (const double m : means) squares += (m - mean) * (m - mean);
   return std::sqrt(squares / (n - 1.0) / n);

@@ -11,10 +11,8 @@
 namespace nibble {
 namespace {
 
-constexpr double kSeedSpread = 0.04;      // of KL: verdict.h
-constexpr double kLeastAgreement = 0.85;  // below it a model is another model
-constexpr double kSizeMargin = 1.25;
-constexpr double kSpeedMargin = 0.8;
+constexpr double kSeedSpread = 0.04;  // of KL: verdict.h
+constexpr double kUsableKl = 0.2;     // nats
 
 struct NamedPreference {
   std::string_view name;
@@ -43,54 +41,35 @@ std::vector<std::string> broken_limits(const Contender& c, const Limits& limits)
 
 using Indices = std::vector<size_t>;
 
-template <class Key>
-void sort_by(Indices& indices, Key key) {
-  std::stable_sort(indices.begin(), indices.end(), [&](size_t a, size_t b) { return key(a) < key(b); });
+// Those that are allowed, best first.
+Indices rank(const std::vector<Contender>& all, const Indices& allowed, const Limits& limits,
+             Preference preference) {
+  const double most_kl = limits.max_kl > 0 ? limits.max_kl : kUsableKl;
+  // Groups that come one after the other, and what decides inside them.
+  const auto group = [&](size_t i) {
+    if (all[i].is_reference) return 2;
+    const bool by_quality = preference == Preference::kQuality || preference == Preference::kBalanced;
+    return by_quality || all[i].kl.value <= most_kl ? 0 : 1;
+  };
+  const auto cost = [&](size_t i) {
+    const Contender& c = all[i];
+    if (preference == Preference::kSpeed) return -c.decode.value_or(0.0);
+    if (preference == Preference::kSize) return static_cast<double>(c.disk_bytes);
+    if (preference == Preference::kBalanced) return c.kl.value * std::exp2(2.0 * c.bits_per_weight);
+    return c.kl.value;
+  };
+  Indices ranked = allowed;
+  std::stable_sort(ranked.begin(), ranked.end(), [&](size_t a, size_t b) {
+    if (group(a) != group(b)) return group(a) < group(b);
+    const double cost_a = group(a) == 1 ? all[a].kl.value : cost(a);
+    const double cost_b = group(b) == 1 ? all[b].kl.value : cost(b);
+    return cost_a < cost_b;
+  });
+  return ranked;
 }
 
-// Those that are allowed, best first.
-Indices rank(const std::vector<Contender>& all, Indices allowed, Preference preference) {
-  // The reference is what one wants to get away from: it comes last, if it comes at all.
-  Indices quantized;
-  std::copy_if(allowed.begin(), allowed.end(), std::back_inserter(quantized),
-               [&](size_t i) { return !all[i].is_reference; });
-  Indices rest;
-  std::copy_if(allowed.begin(), allowed.end(), std::back_inserter(rest),
-               [&](size_t i) { return all[i].is_reference; });
-  const auto kl = [&](size_t i) { return all[i].kl.value; };
-  const auto disk = [&](size_t i) { return static_cast<double>(all[i].disk_bytes); };
-  const auto speed = [&](size_t i) { return all[i].decode.value_or(0.0); };
-  const auto move_back = [&](auto keep) {
-    const auto first_out = std::stable_partition(quantized.begin(), quantized.end(), keep);
-    const Indices out(first_out, quantized.end());
-    quantized.erase(first_out, quantized.end());
-    return out;
-  };
-  Indices later;
-  if (preference == Preference::kQuality) {
-    sort_by(quantized, kl);
-  } else if (preference == Preference::kBalanced) {
-    double smallest = std::numeric_limits<double>::infinity();
-    for (const size_t i : quantized) smallest = std::min(smallest, disk(i));
-    later = move_back([&](size_t i) { return disk(i) <= kSizeMargin * smallest; });
-    double fastest = 0.0;
-    for (const size_t i : quantized) fastest = std::max(fastest, speed(i));
-    const Indices slow = move_back([&](size_t i) { return speed(i) >= kSpeedMargin * fastest; });
-    later.insert(later.begin(), slow.begin(), slow.end());
-    sort_by(quantized, kl);
-    sort_by(later, kl);
-  } else {
-    later = move_back([&](size_t i) { return all[i].top1_agreement >= kLeastAgreement; });
-    if (preference == Preference::kSpeed) {
-      sort_by(quantized, [&](size_t i) { return -speed(i); });
-    } else {
-      sort_by(quantized, disk);
-    }
-    sort_by(later, kl);
-  }
-  quantized.insert(quantized.end(), later.begin(), later.end());
-  quantized.insert(quantized.end(), rest.begin(), rest.end());
-  return quantized;
+std::string rate_text(double tokens_per_second) {
+  return fmt::format("{:.{}f} tok/s", tokens_per_second, tokens_per_second < 100 ? 1 : 0);
 }
 
 const Contender* reference_of(const std::vector<Contender>& all) {
@@ -118,14 +97,12 @@ std::vector<std::string> reasons_for(const std::vector<Contender>& all, const In
         fmt::format("it takes {} on disk, {} of the reference", human_bytes(c.disk_bytes),
                     percent(static_cast<double>(c.disk_bytes) / static_cast<double>(reference->disk_bytes))));
     if (c.decode && reference->decode) {
-      reasons.push_back(fmt::format("it decodes {:.1f} tok/s, {:.1f} times the reference", *c.decode,
+      reasons.push_back(fmt::format("it decodes {}, {:.1f} times the reference", rate_text(*c.decode),
                                     *c.decode / *reference->decode));
     }
   }
   if (limits.prefer == Preference::kBalanced && ranked.size() > 1) {
-    reasons.push_back(
-        "of those about as small as the smallest and about as fast as the fastest, it is closest to the "
-        "reference");
+    reasons.push_back("of all, it is closest to the reference for its size");
   }
   return reasons;
 }
@@ -136,12 +113,12 @@ std::vector<std::string> other_choices(const std::vector<Contender>& all, const 
   std::vector<std::string> lines;
   for (const NamedPreference& other : kPreferences) {
     if (other.preference == limits.prefer) continue;
-    const Indices ranked = rank(all, allowed, other.preference);
+    const Indices ranked = rank(all, allowed, limits, other.preference);
     const Contender& c = all[ranked.front()];
     if (ranked.front() == choice) continue;
     std::string line = fmt::format("--prefer {} would take {}: KL {:.4f}, {}", other.name, c.label,
                                    c.kl.value, human_bytes(c.disk_bytes));
-    if (c.decode) line += fmt::format(", {:.1f} tok/s", *c.decode);
+    if (c.decode) line += ", " + rate_text(*c.decode);
     lines.push_back(std::move(line));
   }
   return lines;
@@ -163,7 +140,7 @@ std::string note_on_runner_up(const std::vector<Contender>& all, const std::vect
         return fmt::format("{} is not significantly different in KL ({:.4f} and {:.4f}, p = {:.2g})", c.label,
                            c.kl.value, all[choice].kl.value, pair.test.p_value);
       default:
-        return fmt::format("{} has {:.2f} times its KL, a significant difference (p = {:.2g})", c.label,
+        return fmt::format("{} has {:.3g} times its KL, a significant difference (p = {:.2g})", c.label,
                            c.kl.value / all[choice].kl.value, pair.test.p_value);
     }
   }
@@ -222,7 +199,7 @@ Verdict decide(const std::vector<Contender>& contenders, const std::vector<Pair>
     }
     return verdict;
   }
-  const Indices ranked = rank(contenders, allowed, limits.prefer);
+  const Indices ranked = rank(contenders, allowed, limits, limits.prefer);
   verdict.choice = ranked.front();
   const Contender& c = contenders[*verdict.choice];
   verdict.headline = c.identical && !c.is_reference ? fmt::format("{}: identical to the reference.", c.label)

@@ -31,6 +31,7 @@ struct Contender {
   Interval kl;
   double top1_agreement = 0.0;
   size_t disk_bytes = 0;
+  double bits_per_weight = 0.0;  // on disk, of the whole model
   std::optional<double> peak_memory = {};
   std::optional<double> decode = {};  // tokens per second
   std::optional<double> prefill = {};
@@ -59,11 +60,15 @@ struct Verdict {
   std::vector<std::vector<std::string>> excluded_because;
 };
 
-// The rule, the same for every preference: those that break a limit are out; of the rest
-//   quality   has the lowest KL (the reference itself only where nothing else is there or it was asked for),
-//   speed     decodes fastest, size is smallest on disk, among those that agree with the reference in at
-//             least 85 % of the most likely tokens,
-//   balanced  has the lowest KL of those within 25 % of the smallest file and 20 % of the fastest of these.
+// Those that break a limit are out. Of the rest
+//   quality   has the lowest KL,
+//   speed     decodes fastest, size is smallest on disk, of those with a KL of at most 0.2 nats (about 20 %
+//   more
+//             perplexity) or of at most max_kl where that is given,
+//   balanced  has the lowest KL for its size: the lowest KL * 4^(bits per weight), since rounding with one
+//   bit
+//             more makes an error with a quarter of the square.
+// The reference is what one wants to get away from: it comes last.
 Verdict decide(const std::vector<Contender>& contenders, const std::vector<Pair>& pairs,
                const Limits& limits);
 

@@ -12,7 +12,8 @@ std::string plain_table(const std::string& name, const std::vector<std::string>&
       R"(<div class="scroll" role="region" tabindex="0" aria-label="{0}"><table><caption class="sr">{0}</caption><thead><tr>)",
       escape_html(name));
   for (const std::string& title : head) {
-    out += title.empty() ? "<td></td>" : fmt::format(R"(<th scope="col"><bdi>{}</bdi></th>)", escape_html(title));
+    out += title.empty() ? "<td></td>"
+                         : fmt::format(R"(<th scope="col"><bdi>{}</bdi></th>)", escape_html(title));
   }
   out += "</tr></thead><tbody>";
   for (const auto& row : rows) {

@@ -18,12 +18,12 @@ struct Figure {
   std::vector<std::vector<std::string>> rows = {};  // text; the first cell names the row
 };
 
-Figure kl_by_bits(const Report& report);          // with the Pareto front
-Figure kl_by_speed(const Report& report);         // with the Pareto front
+Figure kl_by_bits(const Report& report);   // with the Pareto front
+Figure kl_by_speed(const Report& report);  // with the Pareto front
 Figure perplexity_by_size(const Report& report);
 Figure kl_percentiles(const Report& report);
 Figure memory_bars(const Report& report);
-Figure layer_damage(const Report& report);        // one small picture for each candidate
+Figure layer_damage(const Report& report);  // one small picture for each candidate
 
 std::string figure_html(const Figure& figure);
 // A table that scrolls by itself where it is too wide.

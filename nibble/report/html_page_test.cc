@@ -32,7 +32,8 @@ std::string nesting_error(std::string html) {
   }
   const std::set<std::string> empty_tags = {"meta", "link", "!doctype"};
   std::vector<std::string> open;
-  const std::regex tag("<(/?)([a-z0-9!]+)((?: [a-z0-9-]+(?:=\"[^\"<>]*\")?)*)(/?)>|<[^>]*>?", std::regex::icase);
+  const std::regex tag("<(/?)([a-z0-9!]+)((?: [a-z0-9-]+(?:=\"[^\"<>]*\")?)*)(/?)>|<[^>]*>?",
+                       std::regex::icase);
   for (std::sregex_iterator it(html.begin(), html.end(), tag), end; it != end; ++it) {
     const std::string name = (*it)[2];
     if (name.empty()) return "not a tag: " + it->str();
@@ -100,13 +101,15 @@ TEST(HtmlPage, EveryPointCanBeReachedAndHasAName) {
   const std::string html = render_html(read_test_report("compare-report.json"));
   EXPECT_EQ(count(html, "<g class=\"point "), 2u * 3u * 7u);
   EXPECT_EQ(count(html, "tabindex=\"0\" role=\"img\" aria-label=\""), 2u * 3u * 7u);
-  EXPECT_THAT(html, HasSubstr("aria-label=\"NF4: KL divergence, nats 0.0482 ± 0.0023, Bits per weight 4.50\""));
+  EXPECT_THAT(html,
+              HasSubstr("aria-label=\"NF4: KL divergence, nats 0.0482 ± 0.0023, Bits per weight 4.50\""));
 }
 
 TEST(HtmlPage, LoadsNothing) {
   const std::string html = render_html(read_test_report("compare-report.json"));
   EXPECT_THAT(html, HasSubstr("default-src 'none'; style-src 'sha256-"));
-  const std::regex loads("(src|href|action|srcset)=\"(?!#|data:)|url\\(|@import|fetch\\(|XMLHttpRequest|WebSocket");
+  const std::regex loads(
+      "(src|href|action|srcset)=\"(?!#|data:)|url\\(|@import|fetch\\(|XMLHttpRequest|WebSocket");
   EXPECT_FALSE(std::regex_search(html, loads));
   // An attribute for style or an event would be refused by the policy.
   EXPECT_FALSE(std::regex_search(html, std::regex("<[^>]* (style|on[a-z]+)=\"")));
@@ -124,16 +127,17 @@ TEST(HtmlPage, NamesAndAnswersAreNotMarkup) {
 
 TEST(HtmlPage, MarksTheFirstWordThatDiffers) {
   const std::string html = render_html(read_test_report("compare-report.json"));
-  EXPECT_THAT(html, HasSubstr("or half of a byte. It <mark><span class=\"sr\">[first difference] </span>is</mark>"
-                              "<span class=\"after\"> used to represent"));
+  EXPECT_THAT(html,
+              HasSubstr("or half of a byte. It <mark><span class=\"sr\">[first difference] </span>is</mark>"
+                        "<span class=\"after\"> used to represent"));
   EXPECT_THAT(html, HasSubstr("differs at word 15"));
   EXPECT_THAT(html, HasSubstr("<mark class=\"end\">[ends here]</mark>"));
   EXPECT_EQ(count(html, "the same, word for word"), 4u);
 }
 
 TEST(HtmlPage, LeavesOutWhatWasNotMeasured) {
-  for (const Json& json : {Json(), Json::object(), Json{{"schema", "nibble.compare/1"}}, Json{{"candidates", 7}},
-                           Json{{"candidates", {1, nullptr, {{"id", 3}}}}}}) {
+  for (const Json& json : {Json(), Json::object(), Json{{"schema", "nibble.compare/1"}},
+                           Json{{"candidates", 7}}, Json{{"candidates", {1, nullptr, {{"id", 3}}}}}}) {
     const std::string html = render_html(json);
     EXPECT_THAT(nesting_error(html), IsEmpty());
     EXPECT_THAT(html, Not(HasSubstr("<figure")));

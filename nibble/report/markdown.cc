@@ -81,13 +81,13 @@ std::string candidates_table(const Report& report) {
 std::string pairs_table(const Report& report) {
   if (report.pairs.empty()) return {};
   std::string out =
-      "\n## Pairs\n\n| | measure | difference | interval | p | verdict |\n| --- | --- | ---: | ---: | ---: | --- |\n";
+      "\n## Pairs\n\n| | measure | difference | interval | p | verdict |\n| --- | --- | ---: | ---: | ---: | "
+      "--- |\n";
   for (const report::Pair& pair : report.pairs) {
-    out += fmt::format("| {} − {} | {} | {} | {} to {} | {} | {} |\n", escape_markdown(pair.a),
-                       escape_markdown(pair.b), escape_markdown(pair.metric),
-                       report::format_signed(pair.difference), report::format_signed(pair.low),
-                       report::format_signed(pair.high), report::format_p(pair.p_value),
-                       escape_markdown(pair.verdict));
+    out += fmt::format(
+        "| {} − {} | {} | {} | {} to {} | {} | {} |\n", escape_markdown(pair.a), escape_markdown(pair.b),
+        escape_markdown(pair.metric), report::format_signed(pair.difference), report::format_signed(pair.low),
+        report::format_signed(pair.high), report::format_p(pair.p_value), escape_markdown(pair.verdict));
   }
   return out;
 }

@@ -145,8 +145,7 @@ std::string format_bytes_with_margin(const Measured& bytes) {
     return format_bytes(bytes.value);
   }
   return fmt::format(
-      "{} {}",
-      format_with_margin({bytes.value / unit.size, bytes.low / unit.size, bytes.high / unit.size}),
+      "{} {}", format_with_margin({bytes.value / unit.size, bytes.low / unit.size, bytes.high / unit.size}),
       unit.name);
 }
 

@@ -82,7 +82,8 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
     content += svg_text("tick", scale.at(tick), bottom + 16, "middle", format_tick(tick));
   }
   if (scale.zero != scale.from) content += svg_text("tick", scale.zero, bottom + 16, "middle", "0");
-  content += svg_text("axis-title", layout.width, bottom + 34, "end", "KL divergence of single words, nats ← better");
+  content += svg_text("axis-title", layout.width, bottom + 34, "end",
+                      "KL divergence of single words, nats ← better");
   double top = kTop;
   for (size_t i = 0; i < report.candidates.size(); ++i) {
     const Candidate& candidate = report.candidates[i];
@@ -90,7 +91,8 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
     if (top == kTop) content += mark_names(candidate.kl_percentiles, scale, 12, layout.width);
     content += fmt::format(R"(<g class="row {}{}" data-candidate="{}">)", family_class(candidate.family),
                            candidate.is_choice ? " choice" : "", i);
-    content += svg_text("label", 0, top + 13, "start", shorten(one_line(candidate.label), layout.label_columns));
+    content +=
+        svg_text("label", 0, top + 13, "start", shorten(one_line(candidate.label), layout.label_columns));
     content += dots(candidate.kl_percentiles, scale, top + kDots) + "</g>";
     top += kRow;
   }
@@ -117,7 +119,8 @@ Figure kl_percentiles(const Report& report) {
   }
   if (figure.rows.empty()) return figure;
   figure.caption =
-      "A mean hides its tail. The dot is the word in the middle, the notches are those that 10, 1 and 0.1 % of "
+      "A mean hides its tail. The dot is the word in the middle, the notches are those that 10, 1 and 0.1 % "
+      "of "
       "the words go beyond, the ring is the worst one.";
   for (const Layout& layout : kLayouts) figure.picture += draw(report, figure, layout);
   return figure;

@@ -42,8 +42,8 @@ std::vector<std::string> texts_at(const Json& object, const char* key) {
   return texts;
 }
 
-Measured measured_at(const Json& object, const char* key, const char* value = "value", const char* low = "low",
-                     const char* high = "high") {
+Measured measured_at(const Json& object, const char* key, const char* value = "value",
+                     const char* low = "low", const char* high = "high") {
   const Json& inner = member(object, key);
   return {number_at(inner, value), number_at(inner, low), number_at(inner, high)};
 }
@@ -57,7 +57,8 @@ Family family_of(std::string_view method) {
   if (starts("float") || starts("f16") || starts("f32") || starts("bf16")) return Family::kFloat;
   if (starts("gptq")) return Family::kGptq;
   if (starts("awq")) return Family::kAwq;
-  if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes")) return Family::kBitsandbytes;
+  if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes"))
+    return Family::kBitsandbytes;
   if (starts("rtn")) return Family::kRtn;
   return Family::kOther;
 }
@@ -256,7 +257,8 @@ Report read_report(const Json& json) {
   report.protocol = read_protocol(protocol);
   report.text_name = text_at(protocol, "text");
   report.tokens = number_at(protocol, "tokens");
-  if (const double share = number_at(protocol, "confidence"); share > 0 && share < 1) report.confidence = share;
+  if (const double share = number_at(protocol, "confidence"); share > 0 && share < 1)
+    report.confidence = share;
   const Json& limits = member(json, "limits");
   report.memory_limit = number_at(limits, "memory_bytes");
   report.prefer = text_at(limits, "prefer");

@@ -90,7 +90,8 @@ std::string front_line(const Scatter& scatter, const Frame& frame, const Scale& 
   double last_y = frame.top;
   for (const Point* point : pareto_front(scatter)) {
     const double px = x.at(point->x.value), py = y.at(point->y.value);
-    path += path.empty() ? fmt::format("M{},{}", coordinate(px), coordinate(last_y)) : fmt::format("H{}", coordinate(px));
+    path += path.empty() ? fmt::format("M{},{}", coordinate(px), coordinate(last_y))
+                         : fmt::format("H{}", coordinate(px));
     path += fmt::format("V{}", coordinate(py));
     last_y = py;
   }
@@ -150,19 +151,21 @@ std::vector<PointLabel> label_points(const Report& report, const Scatter& scatte
 }
 
 std::string leader(double x, double y, const Box& box) {
-  return svg_line("leader", x, y, std::clamp(x, box.x, box.x + box.width), std::clamp(y, box.y, box.y + box.height));
+  return svg_line("leader", x, y, std::clamp(x, box.x, box.x + box.width),
+                  std::clamp(y, box.y, box.y + box.height));
 }
 
-std::string point_markup(const Report& report, const Scatter& scatter, const Point& point, const PointLabel& label,
-                         const Frame& frame, const Scale& x, const Scale& y) {
+std::string point_markup(const Report& report, const Scatter& scatter, const Point& point,
+                         const PointLabel& label, const Frame& frame, const Scale& x, const Scale& y) {
   const Candidate& candidate = report.candidates[point.candidate];
   const double px = x.at(point.x.value), py = y.at(point.y.value);
-  const std::string says = fmt::format("{}: {} {}, {} {}", one_line(candidate.label), scatter.y_title,
-                                       format_with_margin(point.y), scatter.x_title, format_with_margin(point.x));
-  std::string out = fmt::format(
-      R"(<g class="point {}{}{}" data-candidate="{}" tabindex="0" role="img" aria-label="{}">)",
-      family_class(candidate.family), candidate.is_choice ? " choice" : "", candidate.fits ? "" : " left-out",
-      point.candidate, escape_html(says));
+  const std::string says =
+      fmt::format("{}: {} {}, {} {}", one_line(candidate.label), scatter.y_title, format_with_margin(point.y),
+                  scatter.x_title, format_with_margin(point.x));
+  std::string out =
+      fmt::format(R"(<g class="point {}{}{}" data-candidate="{}" tabindex="0" role="img" aria-label="{}">)",
+                  family_class(candidate.family), candidate.is_choice ? " choice" : "",
+                  candidate.fits ? "" : " left-out", point.candidate, escape_html(says));
   out += fmt::format("<title>{}</title>", escape_html(says));  // what a pointer that rests on it shows
   out += svg_circle("target", px, py, 14);
   out += error_bars(point, frame, x, y);
@@ -170,7 +173,8 @@ std::string point_markup(const Report& report, const Scatter& scatter, const Poi
   out += svg_circle("ring", px, py, kRadius + 4.5);
   out += svg_marker(candidate.family, px, py, kRadius);
   if (label.place.placed) {
-    out += svg_text("label", label.place.box.x + 2, label.place.box.y + kLineHeight - 3.5, "start", label.text);
+    out +=
+        svg_text("label", label.place.box.x + 2, label.place.box.y + kLineHeight - 3.5, "start", label.text);
   }
   return out + "</g>";
 }
@@ -214,12 +218,13 @@ Figure make_figure(const Report& report, Scatter scatter, std::string caption) {
   Figure figure{.id = scatter.id, .title = scatter.title, .caption = std::move(caption)};
   if (scatter.points.size() < 2) return figure;
   if (scatter.with_front) figure.caption += " " + front_sentence(report, scatter);
-  scatter.description = fmt::format("{} The same numbers are in the table below the picture.", figure.caption);
+  scatter.description =
+      fmt::format("{} The same numbers are in the table below the picture.", figure.caption);
   for (const Layout& layout : kLayouts) figure.picture += draw(report, scatter, layout);
   figure.head = {"", scatter.x_title, scatter.y_title};
   for (const Point& point : scatter.points) {
-    figure.rows.push_back({report.candidates[point.candidate].label, format_with_margin(point.x),
-                           format_with_margin(point.y)});
+    figure.rows.push_back(
+        {report.candidates[point.candidate].label, format_with_margin(point.x), format_with_margin(point.y)});
   }
   return figure;
 }
@@ -254,8 +259,10 @@ Figure kl_by_speed(const Report& report) {
                   .log_y = true,
                   .more_x_is_better = true,
                   .with_front = true};
-  add_points(report, scatter, [](const Candidate& c) { return c.decode; }, kl_of);
-  return make_figure(report, std::move(scatter), "The same distance against the speed of an answer on this machine.");
+  add_points(
+      report, scatter, [](const Candidate& c) { return c.decode; }, kl_of);
+  return make_figure(report, std::move(scatter),
+                     "The same distance against the speed of an answer on this machine.");
 }
 
 Figure perplexity_by_size(const Report& report) {
@@ -271,9 +278,10 @@ Figure perplexity_by_size(const Report& report) {
   const auto size = giga ? +[](const Candidate& c) { return Measured{.value = c.disk_bytes / 1e9}; }
                          : +[](const Candidate& c) { return Measured{.value = c.disk_bytes / 1e6}; };
   add_points(report, scatter, size, [](const Candidate& c) { return c.perplexity; });
-  return make_figure(report, std::move(scatter),
-                     "How surprising the test text is to each candidate. The error bars include how hard the text "
-                     "itself is, which all candidates share: the pairs below tell them apart better.");
+  return make_figure(
+      report, std::move(scatter),
+      "How surprising the test text is to each candidate. The error bars include how hard the text "
+      "itself is, which all candidates share: the pairs below tell them apart better.");
 }
 
 }  // namespace nibble::report

@@ -17,8 +17,8 @@ using testing::StartsWith;
 
 class EveryCommand : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Program, EveryCommand,
-                         testing::Values("run", "inspect", "logits", "eval", "bench", "dequantize", "convert",
-                                         "tokenize", "detokenize", "chat-template"),
+                         testing::Values("run", "inspect", "logits", "compare", "eval", "bench", "dequantize",
+                                         "convert", "tokenize", "detokenize", "chat-template"),
                          [](const auto& command) {
                            std::string name = command.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
