@@ -1,13 +1,12 @@
 #include "nibble/pipeline/plan.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <set>
 #include <system_error>
 
 #include "nibble/base/memory.h"
-#include "nibble/linalg/gemm.h"
+#include "nibble/linalg/machine_speed.h"
 #include "nibble/models/load_weights.h"
 #include "nibble/quantization/bitsandbytes.h"
 
@@ -110,31 +109,8 @@ double count_operations(const ModelSource& source, const QuantizeOptions& option
   return operations * static_cast<double>(config.num_hidden_layers);
 }
 
-// Products like those of the forward pass, for a moment.
-double measure_speed(const QuantizeOptions& options, ThreadPool& pool) {
-  using Clock = std::chrono::steady_clock;
-  constexpr size_t kRows = 512;
-  constexpr size_t kWidth = 1024;
-  constexpr double kSeconds = 0.03;
-  const std::vector<float> a(kRows * kWidth, 0.5f);
-  const std::vector<float> b(kWidth * kWidth, 0.25f);
-  std::vector<float> c(kRows * kWidth);
-  const linalg::Arithmetic arithmetic =
-      options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
-  const auto multiply = [&] {
-    linalg::gemm({{a.data(), kRows, kWidth}}, {{b.data(), kWidth, kWidth}, true},
-                 MatrixView<float>(c.data(), kRows, kWidth), {.arithmetic = arithmetic}, pool);
-  };
-  multiply();  // wakes the threads
-  const Clock::time_point start = Clock::now();
-  double operations = 0;
-  double seconds = 0;
-  do {
-    multiply();
-    operations += 2.0 * kRows * kWidth * kWidth;
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  } while (seconds < kSeconds);
-  return operations / seconds;
+linalg::Arithmetic arithmetic_of(const QuantizeOptions& options) {
+  return options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
 }
 
 // --- memory: what BlockWalk and the solver hold at their peak ---
@@ -273,7 +249,7 @@ Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, co
   shrink_to_fit(source, options, calibration, plan);
   if (is_calibrated(calibration)) {
     plan.operations = count_operations(source, options, calibration);
-    plan.operations_per_second = measure_speed(options, pool);
+    plan.operations_per_second = linalg::measure_gemm(arithmetic_of(options), pool);
     plan.seconds = plan.operations / plan.operations_per_second / kShareOfPeak;
     if (plan.spill) plan.journal_bytes += stream_bytes(source, options, plan.calibration_tokens, 0) * 2;
     plan.journal_bytes += stream_bytes(source, options, plan.calibration_tokens, 0);
