@@ -24,8 +24,9 @@ std::string group_of(std::string_view groups, std::string_view controller) {
     const size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string list = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool is_it = controller.empty() ? list == ",," : list.find("," + std::string(controller) + ",") !=
-                                                                std::string::npos;
+    const bool is_it = controller.empty()
+                           ? list == ",,"
+                           : list.find("," + std::string(controller) + ",") != std::string::npos;
     if (is_it) return line.substr(second + 1);
   }
   return "/";

@@ -10,9 +10,10 @@
 namespace nibble {
 
 struct CgroupLimits {
-  std::optional<double> cpus;               // 1.5: one and a half processors' time
-  std::optional<size_t> memory_bytes;       // the limit
-  std::optional<size_t> memory_used_bytes;  // of it, by all of the group; not what the kernel can drop at once
+  std::optional<double> cpus;          // 1.5: one and a half processors' time
+  std::optional<size_t> memory_bytes;  // the limit
+  std::optional<size_t>
+      memory_used_bytes;  // of it, by all of the group; not what the kernel can drop at once
 
   // What of the limit may still be taken; nothing without a limit.
   std::optional<size_t> memory_left_bytes() const;

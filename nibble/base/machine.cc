@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array<std::string_view, 18> kFeatures = {
-    "sse4_2",     "avx",        "f16c",        "fma",         "avx2",        "avx_vnni",
-    "avx512f",    "avx512bw",   "avx512cd",    "avx512dq",    "avx512vl",    "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "avx512vbmi", "amx_tile",    "amx_int8",    "amx_bf16"};
+    "sse4_2",      "avx",         "f16c",       "fma",      "avx2",     "avx_vnni",
+    "avx512f",     "avx512bw",    "avx512cd",   "avx512dq", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16"};
 
 // Names in a folder that begin with `prefix`, sorted.
 std::vector<std::string> names_in(const fs::path& folder, std::string_view prefix) {
@@ -134,8 +134,7 @@ void read_accelerators(const fs::path& root, Machine& machine) {
     }
   }
   for (const std::string& name : names_in(root / "dev/dri", "renderD")) {
-    const std::string vendor =
-        vendor_name(read_system_file(root / "sys/class/drm" / name / "device/vendor"));
+    const std::string vendor = vendor_name(read_system_file(root / "sys/class/drm" / name / "device/vendor"));
     machine.accelerators.push_back({vendor, "/dev/dri/" + name});
   }
   std::error_code error;

@@ -27,9 +27,9 @@ struct NumaNode {
 };
 
 struct HugePages {
-  std::string transparent;     // "always", "madvise", "never"
-  size_t page_bytes = 0;       // 2 MiB most often
-  size_t reserved_pages = 0;   // of hugetlbfs, which Nibble does not use
+  std::string transparent;    // "always", "madvise", "never"
+  size_t page_bytes = 0;      // 2 MiB most often
+  size_t reserved_pages = 0;  // of hugetlbfs, which Nibble does not use
   size_t free_pages = 0;
 
   // Whether large buffers get them: they ask for it.

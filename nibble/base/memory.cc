@@ -9,6 +9,8 @@
 #include <string_view>
 #include <utility>
 
+#include <malloc.h>
+
 #include <fmt/format.h>
 
 #include "nibble/base/cgroup.h"
@@ -34,6 +36,14 @@ size_t available_memory_bytes() {
   const size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
   const std::optional<size_t> left = read_cgroup_limits().memory_left_bytes();
   return left ? std::min(machine, *left) : machine;
+}
+
+void return_freed_memory() {
+#if defined(__GLIBC__)
+  constexpr int kBlock = 4 << 20;
+  ::mallopt(M_MMAP_THRESHOLD, kBlock);
+  ::mallopt(M_TRIM_THRESHOLD, 2 * kBlock);  // what is free at the end of the heap
+#endif
 }
 
 std::string human_bytes(size_t bytes) {

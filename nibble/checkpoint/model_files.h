@@ -38,9 +38,9 @@ struct ModelFiles {
 std::filesystem::path hub_cache_folder();
 
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
-// A name is looked up in hub_cache_folder(): models--org--name/refs/REVISION names the snapshot, "main" by default.
-// `revision`, when not empty, is used for a name that has none itself.
-// kNotFound says where was looked and how to get the model.
+// A name is looked up in hub_cache_folder(): models--org--name/refs/REVISION names the snapshot, "main" by
+// default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was
+// looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
 
 }  // namespace nibble

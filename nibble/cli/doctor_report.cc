@@ -46,8 +46,8 @@ std::string caches_text(const Machine& machine) {
     if (cache.type == "Instruction") continue;
     const std::string shared =
         cache.shared_by > 1 ? fmt::format(" (shared by {})", cache.shared_by) : std::string();
-    parts.push_back(
-        fmt::format("L{}{} {}{}", cache.level, cache.type == "Data" ? "d" : "", binary_bytes(cache.bytes), shared));
+    parts.push_back(fmt::format("L{}{} {}{}", cache.level, cache.type == "Data" ? "d" : "",
+                                binary_bytes(cache.bytes), shared));
   }
   return parts.empty() ? "unknown" : fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -89,8 +89,9 @@ std::string accelerators_text(const Machine& machine) {
 }
 
 std::string cache_text(const CacheFolder& cache) {
-  const std::string free =
-      cache.free_bytes > 0 ? fmt::format(", {} free on its disk", human_bytes(cache.free_bytes)) : std::string();
+  const std::string free = cache.free_bytes > 0
+                               ? fmt::format(", {} free on its disk", human_bytes(cache.free_bytes))
+                               : std::string();
   if (!cache.exists) return fmt::format("{} (not there yet{})", cache.path.string(), free);
   return fmt::format("{}: {} model{}{}", cache.path.string(), cache.models, plural(cache.models), free);
 }
@@ -182,7 +183,8 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
   }
   if (report.target_found == CpuTarget::kScalar) {
     lines.emplace_back(
-        "this CPU has no AVX2, and plain loops are many times slower: if it is a virtual machine, let it see the "
+        "this CPU has no AVX2, and plain loops are many times slower: if it is a virtual machine, let it see "
+        "the "
         "host's CPU");
   }
   if (machine.cgroup.cpus && *machine.cgroup.cpus < static_cast<double>(online)) {
@@ -195,8 +197,9 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
   }
   if (machine.load_average >= kBusyLoad && online > 0) {
     const double taken = std::min(machine.load_average, static_cast<double>(online));
-    lines.push_back(fmt::format("about {:.1f} of {} processors are taken by other processes (load {:.1f}): stop them",
-                                taken, online, machine.load_average));
+    lines.push_back(
+        fmt::format("about {:.1f} of {} processors are taken by other processes (load {:.1f}): stop them",
+                    taken, online, machine.load_average));
   }
   if (machine.governor == "powersave" || machine.governor == "conservative") {
     lines.push_back(fmt::format(
@@ -204,12 +207,14 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
   }
   if (machine.huge_pages.transparent == "never") {
     lines.emplace_back(
-        "transparent huge pages are off: as root, echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+        "transparent huge pages are off: as root, echo madvise > "
+        "/sys/kernel/mm/transparent_hugepage/enabled");
   }
   if (machine.numa_nodes.size() > 1) {
-    lines.push_back(fmt::format(
-        "{} NUMA nodes: for a model that fits one, numactl --cpunodebind=0 --membind=0; else --interleave=all",
-        machine.numa_nodes.size()));
+    lines.push_back(
+        fmt::format("{} NUMA nodes: for a model that fits one, numactl --cpunodebind=0 --membind=0; else "
+                    "--interleave=all",
+                    machine.numa_nodes.size()));
   }
   return lines;
 }
@@ -252,9 +257,10 @@ std::string to_text(const DoctorReport& report) {
   const auto line = [&out](std::string_view label, std::string_view value) {
     out += fmt::format("{:<18} {}\n", label, value);
   };
-  line("nibble", fmt::format("{}, {}{}", report.version, report.compiler,
-                             report.optimized ? "" : ", not optimised"));
-  line("system", fmt::format("{}, {}, {}", or_unknown(machine.system), or_unknown(machine.kernel), report.libc));
+  line("nibble",
+       fmt::format("{}, {}{}", report.version, report.compiler, report.optimized ? "" : ", not optimised"));
+  line("system",
+       fmt::format("{}, {}, {}", or_unknown(machine.system), or_unknown(machine.kernel), report.libc));
   line("processor", fmt::format("{}{}", or_unknown(machine.cpu_model),
                                 machine.hypervisor.empty() ? "" : " (virtual machine)"));
   line("instruction sets", fmt::format("found {}; used {}", cpu_target_name(report.target_found),

@@ -24,7 +24,7 @@ namespace {
 const Command* const kCommands[] = {&kRunCommand,      &kInspectCommand,    &kLogitsCommand,
                                     &kQuantizeCommand, &kDequantizeCommand, &kConvertCommand,
                                     &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand,
-                                    &kDoctorCommand};
+                                    &kPlanCommand,     &kDoctorCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {

@@ -14,8 +14,8 @@ namespace nibble::kernels {
 // Bytes that one step reads of each stream; a stream's length is a multiple of it.
 inline constexpr size_t kProbeStep = 256;
 
-// Reads `streams` (1, 2, 4 or 8) pieces of `stream_bytes` that lie one after the other, all at the same pace: a
-// core has more prefetchers than one linear stream keeps busy. The result depends on every byte, so that
+// Reads `streams` (1, 2, 4 or 8) pieces of `stream_bytes` that lie one after the other, all at the same pace:
+// a core has more prefetchers than one linear stream keeps busy. The result depends on every byte, so that
 // nothing can be left out. data: aligned to 64.
 uint64_t read_streams(const std::byte* data, size_t stream_bytes, size_t streams,
                       CpuTarget target = cpu_target());

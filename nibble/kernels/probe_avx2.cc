@@ -35,7 +35,8 @@ uint64_t read_pieces(const std::byte* data, size_t stream_bytes) {
     }
   }
   alignas(64) uint64_t words[32 / 8];
-  const __m256i all = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
+  const __m256i all =
+      _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
   _mm256_store_si256(reinterpret_cast<__m256i*>(words), all);
   uint64_t sum = 0;
   for (const uint64_t word : words) sum ^= word;

@@ -35,7 +35,8 @@ uint64_t read_pieces(const std::byte* data, size_t stream_bytes) {
     }
   }
   alignas(64) uint64_t words[64 / 8];
-  const __m512i all = _mm512_xor_si512(_mm512_xor_si512(sums[0], sums[1]), _mm512_xor_si512(sums[2], sums[3]));
+  const __m512i all =
+      _mm512_xor_si512(_mm512_xor_si512(sums[0], sums[1]), _mm512_xor_si512(sums[2], sums[3]));
   _mm512_store_si512(reinterpret_cast<__m512i*>(words), all);
   uint64_t sum = 0;
   for (const uint64_t word : words) sum ^= word;

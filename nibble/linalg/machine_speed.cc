@@ -121,11 +121,9 @@ MachineSpeed measure_machine(const MeasureOptions& options, ThreadPool& pool) {
   const double f32 = kernels::multiply_add_f32(1);
   const double int8 = kernels::multiply_add_int8(1);
   const auto rounds = static_cast<double>(kRounds);
-  speed.f32 =
-      scaled(best_peak(each, pool, [] { kernels::multiply_add_f32(kRounds); }), f32 * rounds);
+  speed.f32 = scaled(best_peak(each, pool, [] { kernels::multiply_add_f32(kRounds); }), f32 * rounds);
   if (int8 > 0) {
-    speed.int8 =
-        scaled(best_peak(each, pool, [] { kernels::multiply_add_int8(kRounds); }), int8 * rounds);
+    speed.int8 = scaled(best_peak(each, pool, [] { kernels::multiply_add_int8(kRounds); }), int8 * rounds);
   }
   return speed;
 }

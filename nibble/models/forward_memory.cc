@@ -88,8 +88,8 @@ class Walk {
   void take_angles() {
     if (!spec_.names.rotary) return;
     const size_t kinds = config_.rope_sliding ? 4 : 2;
-    const auto rotated = static_cast<size_t>(static_cast<double>(config_.head_dim) *
-                                             config_.rope.partial_rotary_factor);
+    const auto rotated =
+        static_cast<size_t>(static_cast<double>(config_.head_dim) * config_.rope.partial_rotary_factor);
     for (size_t i = 0; i < kinds; ++i) meter_.take_matrix(tokens_, rotated / 2);
   }
 
@@ -105,7 +105,8 @@ class Walk {
     const size_t kv = config_.num_key_value_heads * config_.head_dim;
     const ArenaMeter::Scope scope(meter_);
     meter_.take_matrix(tokens_, q + 2 * kv);
-    for (const std::string& module : {modules_.qkv, modules_.q, modules_.k, modules_.v}) linear(module, tokens_);
+    for (const std::string& module : {modules_.qkv, modules_.q, modules_.k, modules_.v})
+      linear(module, tokens_);
     meter_.take_matrix(tokens_, q);
     {
       const ArenaMeter::Scope inner(meter_);

@@ -46,15 +46,15 @@ bool suits_strips(const LinearStorage& storage, const LinearSize& size) {
 struct Buffers {
   size_t codes = 0;
   size_t scales = 0;
-  size_t zeros = 0;    // or offsets
+  size_t zeros = 0;  // or offsets
   size_t order = 0;
 };
 
 Buffers strip_buffers(const LinearStorage& storage, const LinearSize& size) {
   const size_t strips = ceil_div(size.out_features, kStripOutputs);
   const size_t values = strips * size.num_groups * kStripOutputs;
-  // Files of GPTQ and AWQ hold float16 scales; absmax is a float32.
-  const size_t scale = is_affine(storage) ? sizeof(uint16_t) : sizeof(float);
+  // float16 where that is exact enough: nearly always, but for LLM.int8, whose last bit counts.
+  const size_t scale = size.llm_int8 ? sizeof(float) : sizeof(uint16_t);
   Buffers buffers;
   const size_t codes = strips * kStripOutputs * size.padded_inputs;
   buffers.codes = size.kind == LinearKind::kNibbles ? codes / 2 : codes;
@@ -68,8 +68,8 @@ Buffers strip_buffers(const LinearStorage& storage, const LinearSize& size) {
 Buffers row_buffers(const LinearStorage& storage, const LinearSize& size) {
   const size_t width = storage.bits <= 2 ? 2 : storage.bits <= 4 ? 4 : 8;
   Buffers buffers;
-  buffers.codes = size.out_features *
-                  rounded_up(ceil_div(size.in_features * width, 8), kernels::kPackedAlign);
+  buffers.codes =
+      size.out_features * rounded_up(ceil_div(size.in_features * width, 8), kernels::kPackedAlign);
   if (is_affine(storage)) {
     buffers.scales = buffers.zeros = size.out_features * size.num_groups * sizeof(uint16_t);
     if (storage.sorted) buffers.order = size.in_features * sizeof(uint32_t);
@@ -105,8 +105,8 @@ LinearSize linear_size(size_t out_features, size_t in_features, const LinearStor
   size.llm_int8 = storage.formula == WeightFormula::kRowAbsmax;
   size.kind = storage.bits <= 4 ? LinearKind::kNibbles : LinearKind::kBytes;
   if (!size.llm_int8 && !suits_strips(storage, size)) size.kind = LinearKind::kFloatRows;
-  const Buffers buffers = size.kind == LinearKind::kFloatRows ? row_buffers(storage, size)
-                                                              : strip_buffers(storage, size);
+  const Buffers buffers =
+      size.kind == LinearKind::kFloatRows ? row_buffers(storage, size) : strip_buffers(storage, size);
   size.weight_bytes = buffers.codes + buffers.scales + buffers.zeros + buffers.order;
   for (const size_t bytes : {buffers.codes, buffers.scales, buffers.zeros, buffers.order}) {
     size.buffer_bytes += buffer_resident_bytes(bytes, huge_pages);

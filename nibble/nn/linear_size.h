@@ -43,8 +43,8 @@ struct LinearSize {
   bool llm_int8 = false;
 };
 
-// Scales of codebook formats may need float32 where float16 is too coarse for them; the larger is assumed.
-// huge_pages: whether the machine has transparent ones.
+// Scales are taken for float16, as they nearly always are; only their values could tell. huge_pages: whether
+// the machine has transparent ones.
 LinearSize linear_size(size_t out_features, size_t in_features, const LinearStorage& storage,
                        bool huge_pages);
 
