@@ -99,8 +99,10 @@ class Planner {
     NIBBLE_TRY(const Jobs jobs, make_jobs(source_, request));
     PlanRow row;
     row.method = name_of(jobs.config, request.round_to_nearest);
-    NIBBLE_TRY(row.quantize,
-               make_plan(source_, jobs, request, calibration_lengths(source_.config, request), pool_));
+    // Once for all rows, so that they can be compared.
+    if (gemm_speed_ == 0) gemm_speed_ = linalg::measure_gemm(linalg::fastest_arithmetic(), pool_);
+    NIBBLE_TRY(row.quantize, make_plan(source_, jobs, request, calibration_lengths(source_.config, request),
+                                       pool_, gemm_speed_));
     row.disk_bytes = row.quantize->output_bytes;
     row.bits_per_weight = row.quantize->bits_per_weight;
     row.can_be_quantized = fits(row.quantize->peak_memory);
@@ -122,6 +124,7 @@ class Planner {
   const linalg::MachineSpeed& speed_;
   ThreadPool& pool_;
   const size_t memory_;
+  double gemm_speed_ = 0;
 };
 
 Status add_rows(const ModelSource& source, const ModelPlanOptions& options, Planner& planner,
