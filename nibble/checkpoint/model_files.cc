@@ -13,6 +13,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kHub = "hf://";
+
+// What the cache is asked for; nothing for a path, whether or not something is there.
+std::optional<RepoName> hub_name(std::string_view model, std::string_view revision) {
+  if (model.starts_with(kHub)) return parse_repo_name(model, revision);
+  const bool looks_like_path =
+      model.starts_with('.') || model.starts_with('/') || model.starts_with('~') || model.ends_with(".gguf");
+  std::error_code error;
+  if (looks_like_path || fs::exists(fs::path(model), error)) return std::nullopt;
+  return parse_repo_name(model, revision);
+}
+
 std::string how_to_get(const RepoName& name) {
   const std::string command = "nibble pull " + to_string(name);
   if (is_hub_offline()) {
@@ -82,27 +94,25 @@ std::vector<std::string> ModelFiles::list() const {
 }
 
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision) {
-  constexpr std::string_view kHub = "hf://";
+  if (model.empty()) return fail(ErrorCode::kInvalidArgument, "the model has no name");
+  if (const auto name = hub_name(model, revision)) return find_in_cache(model, *name);
   if (model.starts_with(kHub)) {
-    const auto name = parse_repo_name(model, revision);
-    if (name) return find_in_cache(model, *name);
     return fail(ErrorCode::kInvalidArgument, "not of the form hf://org/name or hf://org/name@revision")
         .at(model);
   }
-  if (model.empty()) return fail(ErrorCode::kInvalidArgument, "the model has no name");
-
   const fs::path path = expand_home(std::string(model));
   std::error_code error;
   if (fs::is_directory(path, error)) return ModelFiles{std::string(model), path, {}, {}};
   if (fs::exists(path, error)) return open_file(model, path);
-
-  const bool looks_like_path =
-      model.starts_with('.') || model.starts_with('/') || model.starts_with('~') || model.ends_with(".gguf");
-  const auto name = parse_repo_name(model, revision);
-  if (!looks_like_path && name) return find_in_cache(model, *name);
   return fail(ErrorCode::kNotFound, "no such folder or file")
       .at(model)
       .with_fix("A model is a folder, a .gguf file, or org/name from the Hugging Face cache.");
+}
+
+std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision) {
+  const auto name = hub_name(model, revision);
+  if (!name || find_snapshot(hub_cache() / repo_folder_name(name->repo), *name)) return std::nullopt;
+  return name;
 }
 
 }  // namespace nibble

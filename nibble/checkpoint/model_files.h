@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nibble/base/error.h"
+#include "nibble/checkpoint/hub_cache.h"
 
 namespace nibble {
 
@@ -39,6 +40,9 @@ struct ModelFiles {
 // `revision`, when not empty, is used for a name that has none itself.
 // kNotFound says where was looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
+
+// The name that find_model() looks up in the cache without finding it; nothing for anything else.
+std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision = {});
 
 }  // namespace nibble
 

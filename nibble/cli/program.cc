@@ -20,7 +20,7 @@
 namespace nibble::cli {
 namespace {
 
-const Command* const kCommands[] = {&kRunCommand,      &kInspectCommand,    &kLogitsCommand,
+const Command* const kCommands[] = {&kRunCommand, &kPullCommand,     &kInspectCommand,    &kLogitsCommand,
                                     &kQuantizeCommand, &kDequantizeCommand, &kConvertCommand,
                                     &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
