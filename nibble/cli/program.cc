@@ -20,9 +20,9 @@
 namespace nibble::cli {
 namespace {
 
-const Command* const kCommands[] = {&kRunCommand, &kPullCommand,     &kInspectCommand,    &kLogitsCommand,
-                                    &kQuantizeCommand, &kDequantizeCommand, &kConvertCommand,
-                                    &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
+const Command* const kCommands[] = {
+    &kRunCommand,        &kPullCommand,    &kInspectCommand,  &kLogitsCommand,     &kQuantizeCommand,
+    &kDequantizeCommand, &kConvertCommand, &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {

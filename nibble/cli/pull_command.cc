@@ -29,9 +29,14 @@ Json to_json(const PullPlan& plan) {
                      {"etag", planned.file.etag},
                      {"cached", planned.is_cached}});
   }
-  return {{"repo", plan.repo},     {"revision", plan.revision},     {"commit", plan.commit},
-          {"path", plan.snapshot}, {"total_bytes", plan.total_bytes}, {"bytes_to_fetch", plan.bytes_to_fetch},
-          {"files", files},        {"notes", plan.notes}};
+  return {{"repo", plan.repo},
+          {"revision", plan.revision},
+          {"commit", plan.commit},
+          {"path", plan.snapshot},
+          {"total_bytes", plan.total_bytes},
+          {"bytes_to_fetch", plan.bytes_to_fetch},
+          {"files", files},
+          {"notes", plan.notes}};
 }
 
 std::string to_text(const PullPlan& plan) {
@@ -51,14 +56,16 @@ std::string to_text(const PullPlan& plan) {
 Status print_offline(const Options& options, const RepoName& name, const std::filesystem::path& snapshot) {
   log_line(LogLevel::kNormal, "HF_HUB_OFFLINE is set: this is what the cache has; the hub was not asked");
   if (!options.common.json) return write_stdout(snapshot.string() + "\n");
-  return write_json({{"repo", name.repo}, {"revision", name.revision}, {"path", snapshot}, {"offline", true}});
+  return write_json(
+      {{"repo", name.repo}, {"revision", name.revision}, {"path", snapshot}, {"offline", true}});
 }
 
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_TRY(const HubSettings settings, hub_settings_from_environment());
   PullOptions pull = options.pull;
-  pull.max_workers = static_cast<size_t>(options.max_workers.value_or(static_cast<int64_t>(pull.max_workers)));
+  pull.max_workers =
+      static_cast<size_t>(options.max_workers.value_or(static_cast<int64_t>(pull.max_workers)));
   pull.show_progress = true;
   const auto name = parse_repo_name(options.model.model, options.model.revision);
   if (name && settings.offline && !options.dry_run) {
@@ -69,11 +76,10 @@ Status run(const Options& options) {
   for (const std::string& note : plan.notes) log_line(LogLevel::kNormal, note);
   if (options.dry_run) return options.common.json ? write_json(to_json(plan)) : write_stdout(to_text(plan));
   NIBBLE_TRY(const PullResult result, run_pull(plan, pull, settings));
-  log_line(LogLevel::kNormal,
-           result.fetched_files == 0
-               ? fmt::format("{} files, all in the cache", plan.files.size())
-               : fmt::format("{} files, {} of them fetched ({})", plan.files.size(), result.fetched_files,
-                             size_text(result.fetched_bytes)));
+  log_line(LogLevel::kNormal, result.fetched_files == 0
+                                  ? fmt::format("{} files, all in the cache", plan.files.size())
+                                  : fmt::format("{} files, {} of them fetched ({})", plan.files.size(),
+                                                result.fetched_files, size_text(result.fetched_bytes)));
   if (!options.common.json) return write_stdout(plan.snapshot.string() + "\n");
   Json json = to_json(plan);
   json["fetched_bytes"] = result.fetched_bytes;
@@ -103,7 +109,8 @@ Action define(CLI::App& app) {
 const Command kPullCommand = {
     .name = "pull",
     .summary =
-        "Fetch a model from the Hugging Face hub into the cache. A download that was interrupted goes on with "
+        "Fetch a model from the Hugging Face hub into the cache. A download that was interrupted goes on "
+        "with "
         "the same command",
     .examples =
         "  nibble pull org/name\n"

@@ -25,7 +25,8 @@ std::string bar(uint64_t done, uint64_t total) {
   constexpr size_t kWidth = 20;
   const double share = total == 0 ? 1 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
   const size_t filled = static_cast<size_t>(share * kWidth);
-  return fmt::format("[{}{}] {:3.0f} %", std::string(filled, '#'), std::string(kWidth - filled, ' '), 100 * share);
+  return fmt::format("[{}{}] {:3.0f} %", std::string(filled, '#'), std::string(kWidth - filled, ' '),
+                     100 * share);
 }
 
 std::string duration_text(double seconds) {
@@ -50,7 +51,8 @@ std::string size_text(uint64_t bytes) {
   double value = static_cast<double>(bytes) / 1000;
   size_t unit = 0;
   for (; value >= 999.5 && unit + 1 < kUnits.size(); ++unit) value /= 1000;
-  return value < 9.95 ? fmt::format("{:.1f} {}", value, kUnits[unit]) : fmt::format("{:.0f} {}", value, kUnits[unit]);
+  return value < 9.95 ? fmt::format("{:.1f} {}", value, kUnits[unit])
+                      : fmt::format("{:.0f} {}", value, kUnits[unit]);
 }
 
 DownloadBars::DownloadBars(size_t lines, uint64_t total_bytes, uint64_t bytes_there, bool shown)
@@ -102,8 +104,9 @@ void DownloadBars::end(size_t line) {
 std::string DownloadBars::text_of(const Line& line, Clock::time_point now, size_t width) const {
   const double seconds = std::chrono::duration<double>(now - line.start).count();
   const std::string right =
-      line.note.empty() ? speed_text(line.there - line.first, line.size - std::min(line.size, line.there), seconds)
-                        : line.note;
+      line.note.empty()
+          ? speed_text(line.there - line.first, line.size - std::min(line.size, line.there), seconds)
+          : line.note;
   std::string name = line.name;
   constexpr size_t kNameWidth = 36;  // the end of a shard's name tells it apart
   if (name.size() > kNameWidth) name = "..." + name.substr(name.size() - (kNameWidth - 3));
@@ -130,9 +133,11 @@ void DownloadBars::draw_if_due(bool now) {
     ++drawn_;
   }
   const double seconds = std::chrono::duration<double>(time - start_).count();
-  const std::string all = fmt::format("{} of {}  {}", size_text(done_bytes_), size_text(total_bytes_),
-                                      speed_text(received_, total_bytes_ - std::min(total_bytes_, done_bytes_), seconds));
-  text += fmt::format("{:<36} {} {}", "all files", bar(done_bytes_, total_bytes_), all).substr(0, width) + "\n";
+  const std::string all =
+      fmt::format("{} of {}  {}", size_text(done_bytes_), size_text(total_bytes_),
+                  speed_text(received_, total_bytes_ - std::min(total_bytes_, done_bytes_), seconds));
+  text +=
+      fmt::format("{:<36} {} {}", "all files", bar(done_bytes_, total_bytes_), all).substr(0, width) + "\n";
   ++drawn_;
   std::fwrite(text.data(), 1, text.size(), stderr);
 }

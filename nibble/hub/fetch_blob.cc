@@ -25,7 +25,8 @@ class PartialBlob {
  public:
   static Expected<PartialBlob> open(const fs::path& path, const RemoteFile& file) {
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return fail(ErrorCode::kUnavailable, "cannot open: {}", std::strerror(errno)).at(path.string());
+    if (fd < 0)
+      return fail(ErrorCode::kUnavailable, "cannot open: {}", std::strerror(errno)).at(path.string());
     PartialBlob blob(path, file, fd);
     NIBBLE_RETURN_IF_ERROR(blob.read_what_is_there());
     return blob;
@@ -79,7 +80,8 @@ class PartialBlob {
   Failure failure(std::string_view what) const {
     const bool is_full = errno == ENOSPC || errno == EDQUOT;
     Failure failure = fail(ErrorCode::kUnavailable, "{}: {}", what, std::strerror(errno)).at(path_.string());
-    return is_full ? std::move(failure).with_fix("Make room, and run the command again: it goes on there.") : failure;
+    return is_full ? std::move(failure).with_fix("Make room, and run the command again: it goes on there.")
+                   : failure;
   }
 
   Status read_what_is_there() {
@@ -116,8 +118,8 @@ std::optional<uint64_t> range_begin(const HttpResponse& response) {
 }
 
 // One request for what is missing.
-Expected<Attempt> fetch_rest(HubClient& client, const std::string& url, const RemoteFile& file, PartialBlob& blob,
-                             uint64_t& received, const FetchEvents& events) {
+Expected<Attempt> fetch_rest(HubClient& client, const std::string& url, const RemoteFile& file,
+                             PartialBlob& blob, uint64_t& received, const FetchEvents& events) {
   const uint64_t before = received;
   bool is_first = true;
   bool is_other_part = false;
@@ -129,7 +131,8 @@ Expected<Attempt> fetch_rest(HubClient& client, const std::string& url, const Re
     }
     if (is_other_part) return fail(ErrorCode::kDataLoss, "the server sends another part than was asked for");
     if (piece.size() > file.size - blob.size()) {
-      return fail(ErrorCode::kDataLoss, "the server sends more than the {} bytes that the hub lists", file.size);
+      return fail(ErrorCode::kDataLoss, "the server sends more than the {} bytes that the hub lists",
+                  file.size);
     }
     NIBBLE_RETURN_IF_ERROR(blob.append(piece));
     received += piece.size();
@@ -159,9 +162,9 @@ Expected<uint64_t> fetch_under_lock(HubClient& client, std::string_view commit, 
   while (true) {
     if (events.on_bytes) events.on_bytes(blob.size());
     if (blob.size() < file.size) {
-      NIBBLE_RETURN_IF_ERROR(
-          with_retries(client.settings().timing, events.on_wait, client.stop(),
-                       [&] { return fetch_rest(client, url, file, blob, received, events); }));
+      NIBBLE_RETURN_IF_ERROR(with_retries(client.settings().timing, events.on_wait, client.stop(), [&] {
+        return fetch_rest(client, url, file, blob, received, events);
+      }));
     }
     const std::string digest = blob.finish_digest();
     if (digest == file.etag) break;
@@ -170,7 +173,8 @@ Expected<uint64_t> fetch_under_lock(HubClient& client, std::string_view commit, 
       std::error_code ignored;
       fs::remove(cache.incomplete(file.etag), ignored);
       return fail(ErrorCode::kDataLoss, "the bytes have the hash {}, but the hub lists {}", digest, file.etag)
-          .with_fix("Something changed them on the way; nothing of it was kept. Try again, or another network.");
+          .with_fix(
+              "Something changed them on the way; nothing of it was kept. Try again, or another network.");
     }
     // What was there may be what is wrong: once more, from the beginning.
     log_verbose("{}: the hash is wrong; starting over", file.path);

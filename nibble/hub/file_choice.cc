@@ -8,7 +8,7 @@
 namespace nibble {
 namespace {
 
-const std::vector<std::string> kNeeded = {"*.safetensors", "*.json",      "*.jinja",  "*.model",
+const std::vector<std::string> kNeeded = {"*.safetensors", "*.json",    "*.jinja",    "*.model",
                                           "merges.txt",    "vocab.txt", "tokenizer*", "config*"};
 const std::vector<std::string> kPickle = {"*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle"};
 // Indexes of pickle weights, and folders of templates.
@@ -30,7 +30,8 @@ std::vector<std::string> paths_of(const Files& files, std::string_view suffix) {
 std::string some_of(const std::vector<std::string>& names) {
   constexpr size_t kShown = 6;
   const size_t shown = std::min(kShown, names.size());
-  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
+  std::string text =
+      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
   if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
   return text;
 }
@@ -60,11 +61,13 @@ Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::st
   }
   if (safetensors.empty()) {
     if (ggufs.size() > 1) {
-      return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", ggufs.size(), some_of(ggufs))
+      return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", ggufs.size(),
+                  some_of(ggufs))
           .with_fix(fmt::format("Name one, for example --include '{}'", ggufs.front()));
     }
     if (ggufs.empty() && !pickles.empty()) {
-      return fail(ErrorCode::kUnsupported, "the weights are pickle files ({}), which can run code when they are read",
+      return fail(ErrorCode::kUnsupported,
+                  "the weights are pickle files ({}), which can run code when they are read",
                   some_of(pickles))
           .with_fix("Look for a model with .safetensors files; --include '*' fetches these all the same.");
     }
@@ -79,7 +82,8 @@ Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::st
         fmt::format("left out, as pickle files can run code when they are read: {}", some_of(pickles)));
   }
   if (!originals.empty()) {
-    choice.notes.push_back(fmt::format("left out, as they hold the same weights again: {}", some_of(originals)));
+    choice.notes.push_back(
+        fmt::format("left out, as they hold the same weights again: {}", some_of(originals)));
   }
   return choice;
 }

@@ -24,7 +24,8 @@ struct FileChoice {
 // path, as huggingface_hub reads them ("*" matches slashes, too; "dir/" is "dir/*").
 // kNotFound if nothing is left, kUnsupported if there are only pickle files, kInvalidArgument if there are
 // several .gguf files to choose from.
-Expected<FileChoice> choose_files(const std::vector<RemoteFile>& files, const std::vector<std::string>& include,
+Expected<FileChoice> choose_files(const std::vector<RemoteFile>& files,
+                                  const std::vector<std::string>& include,
                                   const std::vector<std::string>& exclude);
 
 bool matches(std::string_view path, const std::vector<std::string>& patterns);

@@ -26,7 +26,8 @@ std::string as_literal(const std::string& name) {
 Expected<RemoteFile> parse_entry(const Json& entry) {
   RemoteFile file{.path = text_of(entry, "path"), .etag = text_of(entry, "oid")};
   if (!is_safe_path(file.path)) {
-    return fail(ErrorCode::kDataLoss, "the hub lists a file called {}, which is no plain name", as_literal(file.path))
+    return fail(ErrorCode::kDataLoss, "the hub lists a file called {}, which is no plain name",
+                as_literal(file.path))
         .with_fix("Nothing was fetched. Do not use this model.");
   }
   const auto lfs = entry.find("lfs");
@@ -63,7 +64,8 @@ Status check_tree(const std::vector<RemoteFile>& files) {
     const std::string& path = files[i].path;
     bool clashes = i > 0 && files[i - 1].path == path;
     for (size_t slash = path.find('/'); slash != path.npos; slash = path.find('/', slash + 1)) {
-      clashes = clashes || std::binary_search(paths.begin(), paths.end(), std::string_view(path).substr(0, slash));
+      clashes =
+          clashes || std::binary_search(paths.begin(), paths.end(), std::string_view(path).substr(0, slash));
     }
     if (clashes) return fail(ErrorCode::kDataLoss, "the hub lists {} twice", as_literal(path));
   }

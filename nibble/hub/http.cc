@@ -79,10 +79,12 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 
 // Whether another try may end differently.
 bool is_transient(CURLcode code) {
-  constexpr std::array kTransient = {
-      CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT, CURLE_OPERATION_TIMEDOUT,
-      CURLE_PARTIAL_FILE,         CURLE_GOT_NOTHING,           CURLE_RECV_ERROR,      CURLE_SEND_ERROR,
-      CURLE_SSL_CONNECT_ERROR,    CURLE_HTTP2,                 CURLE_HTTP2_STREAM,    CURLE_WEIRD_SERVER_REPLY};
+  constexpr std::array kTransient = {CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY,
+                                     CURLE_COULDNT_CONNECT,      CURLE_OPERATION_TIMEDOUT,
+                                     CURLE_PARTIAL_FILE,         CURLE_GOT_NOTHING,
+                                     CURLE_RECV_ERROR,           CURLE_SEND_ERROR,
+                                     CURLE_SSL_CONNECT_ERROR,    CURLE_HTTP2,
+                                     CURLE_HTTP2_STREAM,         CURLE_WEIRD_SERVER_REPLY};
   return std::find(kTransient.begin(), kTransient.end(), code) != kTransient.end();
 }
 
@@ -168,7 +170,8 @@ Expected<HttpResponse> HttpSession::get(const HttpRequest& request, const BodySi
   const std::string_view said = trim(handle_->message.data());
   const std::string what(said.empty() ? curl_easy_strerror(code) : said);
   if (!is_transient(code)) {
-    Failure failure = fail(ErrorCode::kUnavailable, "{}", what).at(request.url.substr(0, request.url.find('?')));
+    Failure failure =
+        fail(ErrorCode::kUnavailable, "{}", what).at(request.url.substr(0, request.url.find('?')));
     if (code != CURLE_PEER_FAILED_VERIFICATION) return failure;
     return std::move(failure).with_fix(
         "Install the package ca-certificates, or name your certificates in SSL_CERT_FILE.");

@@ -17,8 +17,9 @@ Expected<std::string> clean_token(std::string token, std::string_view where) {
   token.erase(0, std::min(token.find_first_not_of(" \r\n\t"), token.size()));
   for (const char c : token) {
     if (c > ' ' && c <= '~') continue;
-    return fail(ErrorCode::kInvalidArgument, "this is not a token of the hub").at(where).with_fix(
-        "Make one at https://huggingface.co/settings/tokens");
+    return fail(ErrorCode::kInvalidArgument, "this is not a token of the hub")
+        .at(where)
+        .with_fix("Make one at https://huggingface.co/settings/tokens");
   }
   return token;
 }

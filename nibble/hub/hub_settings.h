@@ -14,9 +14,9 @@ namespace nibble {
 // When a try is given up and when the next one begins. Tests make all of it short.
 struct HubTiming {
   std::chrono::seconds connect_timeout{10};
-  std::chrono::seconds stall_timeout{10};        // without a byte; HF_HUB_DOWNLOAD_TIMEOUT
-  int attempts = 5;                              // in a row without a new byte
-  std::chrono::milliseconds first_wait{1000};    // then twice as long each time
+  std::chrono::seconds stall_timeout{10};           // without a byte; HF_HUB_DOWNLOAD_TIMEOUT
+  int attempts = 5;                                 // in a row without a new byte
+  std::chrono::milliseconds first_wait{1000};       // then twice as long each time
   std::chrono::milliseconds longest_wait{300'000};  // a server that asks for more is not waited for
 };
 

@@ -33,8 +33,8 @@ Status check_room(const fs::path& folder, uint64_t needed) {
   std::error_code error;
   const fs::space_info space = fs::space(existing_folder(folder), error);
   if (error || space.available >= needed) return {};
-  return fail(ErrorCode::kUnavailable, "{} are to be fetched, but the disk has only {} left", size_text(needed),
-              size_text(space.available))
+  return fail(ErrorCode::kUnavailable, "{} are to be fetched, but the disk has only {} left",
+              size_text(needed), size_text(space.available))
       .at(folder.string())
       .with_fix("Make room, or let HF_HUB_CACHE name a folder on a larger disk.");
 }
@@ -63,7 +63,8 @@ class Download {
  private:
   static uint64_t bytes_there(const PullPlan& plan) {
     uint64_t bytes = 0;
-    for (const PlannedFile& planned : plan.files) bytes += planned.is_cached ? planned.file.size : planned.partial;
+    for (const PlannedFile& planned : plan.files)
+      bytes += planned.is_cached ? planned.file.size : planned.partial;
     return bytes;
   }
 
@@ -124,7 +125,8 @@ class Download {
 Expected<PullPlan> plan_pull(std::string_view repo_and_revision, const PullOptions& options,
                              const HubSettings& settings) {
   NIBBLE_TRY(const RemoteModel model, open_remote(repo_and_revision, settings));
-  NIBBLE_TRY(FileChoice choice, at(model.repo(), choose_files(model.files(), options.include, options.exclude)));
+  NIBBLE_TRY(FileChoice choice,
+             at(model.repo(), choose_files(model.files(), options.include, options.exclude)));
   const RepoCache cache(settings.cache, model.repo());
   PullPlan plan{.repo = model.repo(),
                 .revision = model.revision(),
@@ -138,7 +140,8 @@ Expected<PullPlan> plan_pull(std::string_view repo_and_revision, const PullOptio
                         .is_cached = cache.has_file(plan.commit, file) || cache.has_blob(file),
                         .partial = cache.partial_bytes(file)};
     plan.total_bytes += file.size;
-    if (!planned.is_cached && blobs.insert(file.etag).second) plan.bytes_to_fetch += file.size - planned.partial;
+    if (!planned.is_cached && blobs.insert(file.etag).second)
+      plan.bytes_to_fetch += file.size - planned.partial;
     plan.files.push_back(std::move(planned));
   }
   return plan;

@@ -42,8 +42,9 @@ Expected<RemoteModel> open_remote(std::string_view repo_and_revision) {
 }
 
 const RemoteFile* RemoteModel::find(std::string_view path) const {
-  const auto found = std::lower_bound(files_.begin(), files_.end(), path,
-                                      [](const RemoteFile& file, std::string_view p) { return file.path < p; });
+  const auto found =
+      std::lower_bound(files_.begin(), files_.end(), path,
+                       [](const RemoteFile& file, std::string_view p) { return file.path < p; });
   return found != files_.end() && found->path == path ? &*found : nullptr;
 }
 
@@ -56,13 +57,15 @@ Expected<std::string> RemoteModel::read(std::string_view path, uint64_t max_byte
   NIBBLE_TRY(const RemoteFile* const file, require(path));
   const std::string where = fmt::format("{}: {}", to_string(client_->name()), path);
   if (file->size > max_bytes) {
-    return fail(ErrorCode::kInvalidArgument, "{} bytes, but at most {} are read", file->size, max_bytes).at(where);
+    return fail(ErrorCode::kInvalidArgument, "{} bytes, but at most {} are read", file->size, max_bytes)
+        .at(where);
   }
   NIBBLE_TRY(auto answer, client_->get_text(client_->file_url(commit_, path), file->size, path));
   BlobDigest digest(file->etag, file->size);
   digest.update(std::as_bytes(std::span(answer.body)));
   if (answer.body.size() != file->size || digest.finish() != file->etag) {
-    return fail(ErrorCode::kDataLoss, "the bytes are not those that the hub lists: hash or size differ").at(where);
+    return fail(ErrorCode::kDataLoss, "the bytes are not those that the hub lists: hash or size differ")
+        .at(where);
   }
   return std::move(answer.body);
 }
@@ -86,7 +89,8 @@ Expected<std::vector<std::byte>> RemoteModel::read_range(std::string_view path, 
     bool is_first = true;
     const BodySink sink = [&](const HttpResponse& head, std::span<const std::byte> piece) -> Status {
       if (std::exchange(is_first, false) && head.status == 200) {
-        if (file->size > kMaxWholeFile) return fail(ErrorCode::kUnavailable, "the server sends no parts of files");
+        if (file->size > kMaxWholeFile)
+          return fail(ErrorCode::kUnavailable, "the server sends no parts of files");
         to_skip = offset;
       }
       const uint64_t skipped = std::min<uint64_t>(to_skip, piece.size());

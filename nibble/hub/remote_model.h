@@ -33,9 +33,9 @@ class RemoteModel {
   RemoteModel& operator=(RemoteModel&&) noexcept;
   ~RemoteModel();
 
-  const std::string& repo() const { return repo_; }          // "org/name"
-  const std::string& revision() const { return revision_; }  // as it was asked for: "main"
-  const std::string& commit() const { return commit_; }      // 40 hexadecimal digits; never changes
+  const std::string& repo() const { return repo_; }                // "org/name"
+  const std::string& revision() const { return revision_; }        // as it was asked for: "main"
+  const std::string& commit() const { return commit_; }            // 40 hexadecimal digits; never changes
   const std::vector<RemoteFile>& files() const { return files_; }  // sorted by path
   const RemoteFile* find(std::string_view path) const;             // null if there is no such file
 

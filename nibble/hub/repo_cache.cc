@@ -40,12 +40,14 @@ bool is_still_there(int fd, const fs::path& path) {
 
 }  // namespace
 
-Expected<FileLock> FileLock::acquire(const fs::path& path, const std::atomic<bool>* stop, const OnWait& on_wait) {
+Expected<FileLock> FileLock::acquire(const fs::path& path, const std::atomic<bool>* stop,
+                                     const OnWait& on_wait) {
   constexpr std::chrono::milliseconds kPoll{50};
   bool has_said = false;
   while (true) {
     const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0664);
-    if (fd < 0) return fail(ErrorCode::kUnavailable, "cannot open: {}", std::strerror(errno)).at(path.string());
+    if (fd < 0)
+      return fail(ErrorCode::kUnavailable, "cannot open: {}", std::strerror(errno)).at(path.string());
     FileLock lock(fd);
     while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
       if (errno != EWOULDBLOCK && errno != EINTR) return lock;
@@ -121,7 +123,8 @@ Status RepoCache::link(std::string_view commit, const RemoteFile& file) const {
   if (!error) return {};
   std::error_code ignored;
   fs::remove(temporary, ignored);
-  return fail(ErrorCode::kUnavailable, "cannot link it to its blob: {}", error.message()).at(pointer.string());
+  return fail(ErrorCode::kUnavailable, "cannot link it to its blob: {}", error.message())
+      .at(pointer.string());
 }
 
 Status RepoCache::write_ref(std::string_view revision, std::string_view commit) const {

@@ -14,7 +14,7 @@ namespace nibble {
 
 // How one try of something ended. What no other try can mend is an error instead.
 struct Attempt {
-  std::string trouble = {};   // empty: it is done
+  std::string trouble = {};    // empty: it is done
   bool made_progress = false;  // something new came: the count of tries begins anew
   std::chrono::milliseconds wait_at_least{0};
 };
