@@ -80,6 +80,10 @@ Status run(const Options& options) {
                                   ? fmt::format("{} files, all in the cache", plan.files.size())
                                   : fmt::format("{} files, {} of them fetched ({})", plan.files.size(),
                                                 result.fetched_files, size_text(result.fetched_bytes)));
+  for (const PlannedFile& planned : plan.files) {
+    if (!planned.file.path.ends_with(".gguf")) continue;
+    log_line(LogLevel::kNormal, "MODEL is the file: " + (plan.snapshot / planned.file.path).string());
+  }
   if (!options.common.json) return write_stdout(plan.snapshot.string() + "\n");
   Json json = to_json(plan);
   json["fetched_bytes"] = result.fetched_bytes;

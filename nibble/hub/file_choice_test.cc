@@ -30,17 +30,18 @@ TEST(ChooseFiles, TakesWhatAModelNeeds) {
                 "model-00002-of-00002.safetensors", "model.safetensors.index.json", "onnx/config.json",
                 "original/tokenizer.model", "tokenizer.json", "tokenizer.model", "vocab.txt"}),
       {}, {});
-  EXPECT_THAT(paths_of(choice),
-              ElementsAre("additional_chat_templates/rag.jinja", "chat_template.jinja", "config.json", "merges.txt",
-                          "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-                          "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "vocab.txt"));
+  EXPECT_THAT(
+      paths_of(choice),
+      ElementsAre("additional_chat_templates/rag.jinja", "chat_template.jinja", "config.json", "merges.txt",
+                  "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                  "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "vocab.txt"));
   EXPECT_THAT(choice->notes, IsEmpty());
 }
 
 TEST(ChooseFiles, LeavesTheSameWeightsInOtherFormsOutAndSaysSo) {
   const auto choice =
-      choose_files(files_of({"config.json", "consolidated.safetensors", "model-Q4_0.gguf", "model.safetensors",
-                             "pytorch_model.bin", "pytorch_model.bin.index.json"}),
+      choose_files(files_of({"config.json", "consolidated.safetensors", "model-Q4_0.gguf",
+                             "model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"}),
                    {}, {});
   EXPECT_THAT(paths_of(choice), ElementsAre("config.json", "model.safetensors"));
   EXPECT_THAT(choice->notes, ElementsAre(HasSubstr("model-Q4_0.gguf"), HasSubstr("can run code"),
@@ -74,10 +75,12 @@ TEST(ChooseFiles, RefusesAModelOfPickleFilesUnlessTheyAreNamed) {
 
 TEST(ChooseFiles, PatternsAreThoseOfHuggingfaceHub) {
   const auto files = files_of({"a.json", "sub/b.json", "sub/deep/c.json", "x.txt"});
-  EXPECT_THAT(paths_of(choose_files(files, {"*.json"}, {})), ElementsAre("a.json", "sub/b.json", "sub/deep/c.json"));
+  EXPECT_THAT(paths_of(choose_files(files, {"*.json"}, {})),
+              ElementsAre("a.json", "sub/b.json", "sub/deep/c.json"));
   EXPECT_THAT(paths_of(choose_files(files, {"sub/"}, {})), ElementsAre("sub/b.json", "sub/deep/c.json"));
   EXPECT_THAT(paths_of(choose_files(files, {"*"}, {"sub/*", "[x-z].txt"})), ElementsAre("a.json"));
-  EXPECT_THAT(paths_of(choose_files(files, {"A.json"}, {})), ElementsAre(HasSubstr("no file is left of 4: a.json")));
+  EXPECT_THAT(paths_of(choose_files(files, {"A.json"}, {})),
+              ElementsAre(HasSubstr("no file is left of 4: a.json")));
 }
 
 }  // namespace

@@ -13,9 +13,10 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr const char* kVariables[] = {"HF_ENDPOINT",    "HF_TOKEN",       "HF_TOKEN_PATH",
-                                      "HF_HOME",        "HF_HUB_CACHE",   "HF_HUB_OFFLINE",
-                                      "XDG_CACHE_HOME", "HF_HUB_DOWNLOAD_TIMEOUT", "HUGGINGFACE_HUB_CACHE"};
+constexpr const char* kVariables[] = {
+    "HF_ENDPOINT",          "HF_TOKEN",       "HF_TOKEN_PATH",  "HF_HOME",
+    "HF_HUB_CACHE",         "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "HF_HUB_DOWNLOAD_TIMEOUT",
+    "HUGGINGFACE_HUB_CACHE"};
 
 class HubSettingsTest : public testing::Test {
  protected:

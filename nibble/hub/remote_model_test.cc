@@ -110,8 +110,9 @@ TEST_F(RemoteModelTest, RedirectsEndSomewhere) {
 }
 
 TEST_F(RemoteModelTest, WhoMayNotReadIsToldWhatToDo) {
-  EXPECT_THAT(error_of("org/nmae"), AllOf(HasSubstr("org/nmae: the hub has no such model, or you may not see it"),
-                                          HasSubstr("Check the spelling"), HasSubstr("set HF_TOKEN")));
+  EXPECT_THAT(error_of("org/nmae"),
+              AllOf(HasSubstr("org/nmae: the hub has no such model, or you may not see it"),
+                    HasSubstr("Check the spelling"), HasSubstr("set HF_TOKEN")));
   test::HubRepo repo;
   repo.files = {{"config.json", "{}"}};
   repo.token = "hf_right";
@@ -128,8 +129,8 @@ TEST_F(RemoteModelTest, WhoMayNotReadIsToldWhatToDo) {
   ASSERT_TRUE(gated) << to_string(gated.error());
   const auto config = gated->read("config.json");
   ASSERT_FALSE(config);
-  EXPECT_THAT(to_string(config.error()), AllOf(HasSubstr("gated"), HasSubstr("Ask for access at http"),
-                                               Not(HasSubstr("hf_wrong"))));
+  EXPECT_THAT(to_string(config.error()),
+              AllOf(HasSubstr("gated"), HasSubstr("Ask for access at http"), Not(HasSubstr("hf_wrong"))));
 }
 
 TEST_F(RemoteModelTest, WhatMayPassIsTriedAgain) {
@@ -163,13 +164,16 @@ TEST_F(RemoteModelTest, NoServerIsNoModel) {
 }
 
 TEST_F(RemoteModelTest, HostileNamesAreRefused) {
-  for (const char* path : {"../x", "a/../../x", "/etc/passwd", "a\\\\..\\\\x", "a//b", "", "a/.", "x\\u0000y", "\\u001b[2J"}) {
-    hub_.server.set_tree(fmt::format(
-        R"([{{"type": "file", "path": "{}", "size": 1, "oid": "{}"}}])", path, std::string(40, 'c')));
+  for (const char* path :
+       {"../x", "a/../../x", "/etc/passwd", "a\\\\..\\\\x", "a//b", "", "a/.", "x\\u0000y", "\\u001b[2J"}) {
+    hub_.server.set_tree(fmt::format(R"([{{"type": "file", "path": "{}", "size": 1, "oid": "{}"}}])", path,
+                                     std::string(40, 'c')));
     EXPECT_THAT(error_of("org/name"), AllOf(HasSubstr("no plain name"), Not(HasSubstr("\x1b")))) << path;
   }
-  const std::string file = R"({"type": "file", "path": "a", "size": 1, "oid": ")" + std::string(40, 'c') + "\"}";
-  const std::string below = R"({"type": "file", "path": "a/b", "size": 1, "oid": ")" + std::string(40, 'c') + "\"}";
+  const std::string file =
+      R"({"type": "file", "path": "a", "size": 1, "oid": ")" + std::string(40, 'c') + "\"}";
+  const std::string below =
+      R"({"type": "file", "path": "a/b", "size": 1, "oid": ")" + std::string(40, 'c') + "\"}";
   hub_.server.set_tree("[" + file + "," + below + "]");
   EXPECT_THAT(error_of("org/name"), HasSubstr("lists \"a/b\" twice"));
   hub_.server.set_tree("[" + file + "," + file + "]");
@@ -183,7 +187,8 @@ TEST_F(RemoteModelTest, AnswersThatCannotBeAreRefused) {
       {"not JSON", "org/name"},
       {R"([{"type": "file", "path": "a", "size": -1, "oid": "x"}])", "gives no size"},
       {R"([{"type": "file", "path": "a", "size": 1, "oid": "../../x"}])", "gives no hash"},
-      {R"([{"type": "file", "path": "a", "size": 1, "oid": "x", "lfs": {"oid": "sha", "size": 1}}])", "gives no hash"}};
+      {R"([{"type": "file", "path": "a", "size": 1, "oid": "x", "lfs": {"oid": "sha", "size": 1}}])",
+       "gives no hash"}};
   for (const auto& [tree, what] : cases) {
     hub_.server.set_tree(tree);
     EXPECT_THAT(error_of("org/name"), HasSubstr(what)) << tree;
@@ -191,7 +196,8 @@ TEST_F(RemoteModelTest, AnswersThatCannotBeAreRefused) {
 }
 
 TEST_F(RemoteModelTest, WhatIsNoNameIsRefusedBeforeAnybodyIsAsked) {
-  for (const char* name : {"", "a/b/c", "../x", "org/na me", "org/name@../x", "a--b/c", "https://huggingface.co/org/name"}) {
+  for (const char* name :
+       {"", "a/b/c", "../x", "org/na me", "org/name@../x", "a--b/c", "https://huggingface.co/org/name"}) {
     EXPECT_THAT(error_of(name), HasSubstr("not of the form")) << name;
   }
   EXPECT_TRUE(hub_.server.requests().empty());

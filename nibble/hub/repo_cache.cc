@@ -86,7 +86,10 @@ fs::path RepoCache::lock(std::string_view etag) const { return locks_ / fmt::for
 fs::path RepoCache::snapshot(std::string_view commit) const { return folder_ / "snapshots" / commit; }
 
 bool RepoCache::has_file(std::string_view commit, const RemoteFile& file) const {
-  return is_file_of_size(snapshot(commit) / file.path, file.size);
+  const fs::path path = snapshot(commit) / file.path;
+  std::error_code error;
+  if (fs::is_symlink(path, error) && fs::read_symlink(path, error).filename() != file.etag) return false;
+  return is_file_of_size(path, file.size);
 }
 
 bool RepoCache::has_blob(const RemoteFile& file) const { return is_file_of_size(blob(file.etag), file.size); }

@@ -43,7 +43,7 @@ class RepoCache {
   std::filesystem::path lock(std::string_view etag) const;
   std::filesystem::path snapshot(std::string_view commit) const;
 
-  // The snapshot has the file, with the right size.
+  // The snapshot has the file: a link to the right blob, or the file itself, with the right size.
   bool has_file(std::string_view commit, const RemoteFile& file) const;
   bool has_blob(const RemoteFile& file) const;
   uint64_t partial_bytes(const RemoteFile& file) const;  // that an earlier download left

@@ -12,7 +12,8 @@ TEST(Url, AnOriginIsSchemeHostAndPort) {
   EXPECT_NE(parse_origin("http://hub.example").value(), parse_origin("https://hub.example").value());
   EXPECT_EQ(to_string(parse_origin("https://hub.example:443/x").value()), "https://hub.example");
   EXPECT_EQ(to_string(parse_origin("http://hub.example:443/x").value()), "http://hub.example:443");
-  for (const char* bad : {"", "hub.example:x", "ftp://hub.example", "file:///etc/passwd", "https://me:pw@hub.example"}) {
+  for (const char* bad :
+       {"", "hub.example:x", "ftp://hub.example", "file:///etc/passwd", "https://me:pw@hub.example"}) {
     EXPECT_FALSE(parse_origin(bad)) << bad;
   }
 }

@@ -70,7 +70,9 @@ std::optional<HubRequest> read_request(int socket, const std::atomic<bool>& stop
     const size_t line_end = text.find("\r\n", begin);
     const size_t colon = text.find(": ", begin);
     if (line_end == begin) break;
-    if (colon < line_end) request.headers[lower(text.substr(begin, colon - begin))] = text.substr(colon + 2, line_end - colon - 2);
+    if (colon < line_end)
+      request.headers[lower(text.substr(begin, colon - begin))] =
+          text.substr(colon + 2, line_end - colon - 2);
     begin = line_end + 2;
   }
   return request;
@@ -146,7 +148,8 @@ std::vector<HubRequest> HubServer::requests() const {
 
 size_t HubServer::count_requests(std::string_view part) const {
   size_t count = 0;
-  for (const HubRequest& request : requests()) count += request.target.find(part) != std::string::npos ? 1 : 0;
+  for (const HubRequest& request : requests())
+    count += request.target.find(part) != std::string::npos ? 1 : 0;
   return count;
 }
 
@@ -196,7 +199,8 @@ void HubServer::serve(int socket) {
     size_t end = size;
     std::string text = range->second.substr(std::string_view("bytes=").size());
     begin = std::strtoull(text.c_str(), nullptr, 10);
-    if (text.back() != '-') end = std::min<size_t>(size, std::strtoull(text.c_str() + text.find('-') + 1, nullptr, 10) + 1);
+    if (text.back() != '-')
+      end = std::min<size_t>(size, std::strtoull(text.c_str() + text.find('-') + 1, nullptr, 10) + 1);
     if (begin >= size) {
       reply = Answer{.status = 416};
     } else {
@@ -213,7 +217,8 @@ void HubServer::serve(int socket) {
   bool alive = send_all(socket, head + "\r\n");
   if (request->method != "HEAD") {
     const size_t end = std::min({reply.body.size(), fault.cut_after, fault.stall_after});
-    const size_t piece = fault.slow_bytes_per_second > 0 ? std::max<size_t>(1, fault.slow_bytes_per_second / 20) : 65536;
+    const size_t piece =
+        fault.slow_bytes_per_second > 0 ? std::max<size_t>(1, fault.slow_bytes_per_second / 20) : 65536;
     for (size_t at = 0; at < end && alive && !stopping_; at += piece) {
       alive = send_all(socket, std::string_view(reply.body).substr(at, std::min(piece, end - at)));
       if (fault.slow_bytes_per_second > 0) std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -239,12 +244,13 @@ HubServer::Answer HubServer::answer(const HubRequest& request) {
   const bool is_api = path.starts_with(kApi);
   const std::string rest = path.substr(is_api ? kApi.size() : 1);
   const auto authorization = request.headers.find("authorization");
-  const std::string token =
-      authorization == request.headers.end() ? "" : authorization->second.substr(std::string_view("Bearer ").size());
+  const std::string token = authorization == request.headers.end()
+                                ? ""
+                                : authorization->second.substr(std::string_view("Bearer ").size());
   for (const auto& [name, repo] : repos_) {
     if (!rest.starts_with(name + "/")) continue;
     const bool may_read = repo.token.empty() || repo.token == token;
-    if (!may_read && !repo.is_gated) break;  // as if it were not there
+    if (!may_read && !repo.is_gated) break;                 // as if it were not there
     const std::string tail = rest.substr(name.size() + 1);  // "revision/main", "resolve/COMMIT/a/b"
     const size_t slash = tail.find('/');
     const std::string verb = tail.substr(0, slash);
@@ -283,7 +289,8 @@ HubServer::Answer HubServer::list(const HubRepo& repo, const std::string& target
     if (index++ < skip) continue;
     if (page.size() == page_size_) {
       const std::string base = target.substr(0, target.find("&cursor="));
-      reply.headers.emplace_back("Link", fmt::format("<{}{}&cursor={}>; rel=\"next\"", endpoint(), base, index - 1));
+      reply.headers.emplace_back("Link",
+                                 fmt::format("<{}{}&cursor={}>; rel=\"next\"", endpoint(), base, index - 1));
       break;
     }
     Json entry = {{"type", "file"}, {"path", path}, {"size", content.size()}, {"oid", git_sha1(content)}};

@@ -27,14 +27,14 @@ struct HubRepo {
 
 // What goes wrong with one request.
 struct HubFault {
-  int status = 0;                                                // answers with this
+  int status = 0;                                                 // answers with this
   std::vector<std::pair<std::string, std::string>> headers = {};  // more of them
   size_t cut_after = std::string::npos;    // bytes of the body; then the connection is closed
   size_t stall_after = std::string::npos;  // bytes of the body; then nothing more comes
   int64_t length_off_by = 0;               // of Content-Length
   bool wrong_bytes = false;
   bool ignores_range = false;
-  bool hides_range = false;  // sends another part than was asked for
+  bool hides_range = false;   // sends another part than was asked for
   std::string location = {};  // of a redirect, in place of the right one
   size_t slow_bytes_per_second = 0;
 };
