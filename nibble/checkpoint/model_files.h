@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nibble/base/error.h"
+#include "nibble/checkpoint/hub_cache.h"
 
 namespace nibble {
 
@@ -33,15 +34,14 @@ struct ModelFiles {
   std::vector<std::string> list() const;
 };
 
-// Where huggingface_hub keeps models: HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub or
-// ~/.cache/huggingface/hub, whether it is there or not.
-std::filesystem::path hub_cache_folder();
-
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
-// A name is looked up in hub_cache_folder(): models--org--name/refs/REVISION names the snapshot, "main" by
+// A name is looked up in hub_cache(): models--org--name/refs/REVISION names the snapshot, "main" by
 // default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was
 // looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
+
+// The name that find_model() looks up in the cache without finding it; nothing for anything else.
+std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision = {});
 
 }  // namespace nibble
 

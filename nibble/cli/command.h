@@ -26,6 +26,7 @@ struct Command {
 extern const Command kRunCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
+extern const Command kPullCommand;
 extern const Command kQuantizeCommand;
 extern const Command kCompareCommand;
 extern const Command kEvalCommand;

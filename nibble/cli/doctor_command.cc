@@ -1,7 +1,7 @@
 #include <memory>
 
 #include "nibble/base/cancel.h"
-#include "nibble/checkpoint/model_files.h"
+#include "nibble/checkpoint/hub_cache.h"
 #include "nibble/cli/build_info.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/doctor_report.h"
@@ -21,7 +21,7 @@ Status run(const Options& options) {
   report.machine = read_machine();
   report.target_found = supported_cpu_targets().back();
   report.target_used = cpu_target();
-  report.cache = look_at_cache(hub_cache_folder());
+  report.cache = look_at_cache(hub_cache());
   report.version = NIBBLE_VERSION;
   report.compiler = compiler_name();
   report.libc = libc_name();

@@ -23,7 +23,7 @@ namespace {
 
 // In the order of the list that `nibble help` prints.
 const Command* const kCommands[] = {
-    &kRunCommand,      &kCompareCommand,    &kQuantizeCommand, &kEvalCommand,       &kBenchCommand,
+    &kRunCommand, &kPullCommand, &kCompareCommand, &kQuantizeCommand, &kEvalCommand, &kBenchCommand,
     &kPlanCommand,     &kDoctorCommand,     &kInspectCommand,  &kConvertCommand,    &kDequantizeCommand,
     &kLogitsCommand,   &kTokenizeCommand,   &kDetokenizeCommand, &kChatTemplateCommand};
 

@@ -6,6 +6,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/cli/quantize_report.h"
 #include "nibble/config/dynamic_rules.h"
 #include "nibble/pipeline/model_plan.h"
@@ -208,6 +209,7 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
 
 Status quantize(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const QuantizeOptions request, to_quantize_options(options));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
   ThreadPool pool(options.common.num_threads());

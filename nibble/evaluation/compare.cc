@@ -28,6 +28,14 @@ std::string now() {
   return text;
 }
 
+// "org/name" as it is; of a path the last part.
+std::string short_name(const std::string& model) {
+  std::error_code ignored;
+  if (!fs::exists(model, ignored)) return model;
+  const fs::path path = fs::weakly_canonical(model, ignored);
+  return path.filename().string();
+}
+
 // All models must turn the text into the same tokens.
 Status check_tokenizers(const std::vector<Candidate>& candidates) {
   std::optional<std::vector<int32_t>> expected;
@@ -194,7 +202,8 @@ Expected<Json> compare(const CompareOptions& options, ThreadPool& pool) {
                  {"nibble", NIBBLE_VERSION},
                  {"command", options.command},
                  {"model",
-                  {{"name", options.models.front()},
+                  {{"name", short_name(options.models.front())},
+                   {"path", options.models.front()},
                    {"architecture", reference->config().model_type},
                    {"parameters", reference->num_parameters()},
                    {"notes", notes}}}};
