@@ -29,11 +29,13 @@ extern "C" const char nibble_report_script_end[];
 namespace nibble::report {
 
 std::string_view style_css() {
-  return {nibble_report_style_begin, static_cast<size_t>(nibble_report_style_end - nibble_report_style_begin)};
+  return {nibble_report_style_begin,
+          static_cast<size_t>(nibble_report_style_end - nibble_report_style_begin)};
 }
 
 std::string_view script_js() {
-  return {nibble_report_script_begin, static_cast<size_t>(nibble_report_script_end - nibble_report_script_begin)};
+  return {nibble_report_script_begin,
+          static_cast<size_t>(nibble_report_script_end - nibble_report_script_begin)};
 }
 
 }  // namespace nibble::report

@@ -122,7 +122,8 @@ Status check(const Json& value, const Json& rule, const std::string& where) {
 }
 
 // The id at `where` must be that of a candidate; what is missing or null is fine.
-Status check_id(const Json& object, const char* key, const std::string& where, const std::set<std::string>& ids) {
+Status check_id(const Json& object, const char* key, const std::string& where,
+                const std::set<std::string>& ids) {
   const auto found = object.find(key);
   if (found == object.end() || found->is_null() || ids.contains(found->get<std::string>())) return {};
   return fail(ErrorCode::kDataLoss, "no candidate has the id {}", dump_json(*found, -1))
@@ -166,7 +167,8 @@ Status check_ids(const Json& report) {
 
 Status check_report(const Json& report) {
   if (!report.is_object()) {
-    return fail(ErrorCode::kDataLoss, "a report is an object, this is {}", json_type_name(report)).with_fix(kFix);
+    return fail(ErrorCode::kDataLoss, "a report is an object, this is {}", json_type_name(report))
+        .with_fix(kFix);
   }
   const auto version = report.find("schema");
   if (version != report.end() && version->is_string() && *version != kCompareReportSchema) {

@@ -31,14 +31,17 @@ TEST(CheckReport, AcceptsWhatIsMissingNullOrNew) {
   EXPECT_TRUE(check_report({{"schema", "nibble.compare/1"}}));
   EXPECT_TRUE(check_report({{"schema", "nibble.compare/1"}, {"candidates", nullptr}, {"verdict", nullptr}}));
   EXPECT_TRUE(check_report({{"schema", "nibble.compare/1"}, {"news", {{"a", 1}}}}));
-  EXPECT_TRUE(check_report({{"schema", "nibble.compare/1"},
-                            {"candidates", {{{"id", "a"}, {"quality", nullptr}, {"size", {{"disk_bytes", nullptr}}}}}}}));
+  EXPECT_TRUE(check_report(
+      {{"schema", "nibble.compare/1"},
+       {"candidates", {{{"id", "a"}, {"quality", nullptr}, {"size", {{"disk_bytes", nullptr}}}}}}}));
 }
 
 TEST(CheckReport, NamesTheKeyThatIsWrong) {
   const auto where = [](auto edit) { return error_after(edit).where; };
-  EXPECT_EQ(where([](Json& r) { r["candidates"][2]["quality"]["kl"]["mean"] = "low"; }), "candidates[2].quality.kl.mean");
-  EXPECT_EQ(where([](Json& r) { r["candidates"][0]["size"]["disk_bytes"] = -1; }), "candidates[0].size.disk_bytes");
+  EXPECT_EQ(where([](Json& r) { r["candidates"][2]["quality"]["kl"]["mean"] = "low"; }),
+            "candidates[2].quality.kl.mean");
+  EXPECT_EQ(where([](Json& r) { r["candidates"][0]["size"]["disk_bytes"] = -1; }),
+            "candidates[0].size.disk_bytes");
   EXPECT_EQ(where([](Json& r) { r["candidates"][1]["quality"]["top1_agreement"]["value"] = 94.1; }),
             "candidates[1].quality.top1_agreement.value");
   EXPECT_EQ(where([](Json& r) { r["candidates"][1]["layers"][3] = 7; }), "candidates[1].layers[3]");

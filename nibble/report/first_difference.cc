@@ -49,10 +49,8 @@ FirstDifference first_difference(std::string_view original, std::string_view tex
   }
   const auto begin = static_cast<size_t>(words[same].data() - text.data());
   const size_t end = begin + words[same].size();
-  return {.same = text.substr(0, begin),
-          .different = words[same],
-          .rest = text.substr(end),
-          .word = same + 1};
+  return {
+      .same = text.substr(0, begin), .different = words[same], .rest = text.substr(end), .word = same + 1};
 }
 
 }  // namespace nibble::report

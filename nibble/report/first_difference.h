@@ -13,8 +13,8 @@ struct FirstDifference {
   std::string_view same = {};       // as in the other text
   std::string_view different = {};  // the first word that is not; empty if the text ends before it
   std::string_view rest = {};
-  size_t word = 0;          // the number of that word, from 1
-  bool identical = false;   // word for word
+  size_t word = 0;         // the number of that word, from 1
+  bool identical = false;  // word for word
 };
 
 // A word ends at white space; a Chinese or Japanese character is a word by itself. How words are spaced

@@ -44,7 +44,8 @@ std::string content_security_policy() {
 }
 
 constexpr std::string_view kIcon =
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath fill='%230f6b5c' "
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath "
+    "fill='%230f6b5c' "
     "d='M2 2h5v5H2zM9 2h5v5H9zM2 9h5v5H2zM9 9h5v5H9z'/%3E%3C/svg%3E";
 
 std::string head(const Report& report) {
@@ -55,7 +56,8 @@ std::string head(const Report& report) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"color-scheme\" content=\"light dark\">\n"
       "<meta name=\"referrer\" content=\"no-referrer\">\n"
-      "<title>{}: which quantization? Nibble</title>\n<link rel=\"icon\" href=\"{}\">\n<style>{}</style>\n</head>\n",
+      "<title>{}: which quantization? Nibble</title>\n<link rel=\"icon\" "
+      "href=\"{}\">\n<style>{}</style>\n</head>\n",
       content_security_policy(), escape_html(report::one_line(name)), kIcon, report::style_css());
 }
 
@@ -98,24 +100,26 @@ std::string page_header(const Report& report) {
   }
   return fmt::format(
       "<a class=\"skip\" href=\"#main\">Skip to the verdict</a>\n<header>\n"
-      "<p class=\"brand\"><span aria-hidden=\"true\"><i></i><i></i><i></i><i></i></span>Nibble · which quantization?"
+      "<p class=\"brand\"><span aria-hidden=\"true\"><i></i><i></i><i></i><i></i></span>Nibble · which "
+      "quantization?"
       "<button id=\"theme\" type=\"button\" hidden>Theme: auto</button></p>\n"
       "<h1 dir=\"auto\">{}</h1>\n<p class=\"subtitle\">{}</p>\n{}</header>\n",
-      escape_html(report.model_name.empty() ? "Comparison" : report.model_name), escape_html(subtitle(report)),
-      notes);
+      escape_html(report.model_name.empty() ? "Comparison" : report.model_name),
+      escape_html(subtitle(report)), notes);
 }
 
 std::string pictures(const Report& report) {
   std::string out = figure_html(report::kl_by_bits(report)) + figure_html(report::kl_by_speed(report)) +
-                    figure_html(report::perplexity_by_size(report)) + figure_html(report::memory_bars(report)) +
-                    figure_html(report::kl_percentiles(report));
+                    figure_html(report::perplexity_by_size(report)) +
+                    figure_html(report::memory_bars(report)) + figure_html(report::kl_percentiles(report));
   return out.empty() ? out : fmt::format("<div class=\"figures\">\n{}</div>", out);
 }
 
 std::string page_footer(const Report& report) {
-  return fmt::format("<footer><p>Made by Nibble {}{}{}. This page is one file: it loads nothing and sends nothing.</p>"
-                     "</footer>\n",
-                     escape_html(report.nibble), report.created.empty() ? "" : " on ", escape_html(report.created));
+  return fmt::format(
+      "<footer><p>Made by Nibble {}{}{}. This page is one file: it loads nothing and sends nothing.</p>"
+      "</footer>\n",
+      escape_html(report.nibble), report.created.empty() ? "" : " on ", escape_html(report.created));
 }
 
 }  // namespace
@@ -123,7 +127,8 @@ std::string page_footer(const Report& report) {
 std::string render_html(const Json& json) {
   const Report report = report::read_report(json);
   return head(report) + "<body>\n" + page_header(report) + "<main id=\"main\" tabindex=\"-1\">\n" +
-         report::verdict_section(report) + report::section("pictures", "Quality, size and speed", pictures(report)) +
+         report::verdict_section(report) +
+         report::section("pictures", "Quality, size and speed", pictures(report)) +
          report::section("damage", "Where the damage is", figure_html(report::layer_damage(report))) +
          report::table_section(report) + report::pairs_section(report) + report::samples_section(report) +
          report::repeat_section(report) + "</main>\n" + page_footer(report) + "<script>" +

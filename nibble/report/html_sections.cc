@@ -34,8 +34,9 @@ std::string answer_text(const std::string& text, const Sample* original) {
   if (parts.different.empty()) {
     out += R"( <mark class="end">[ends here]</mark>)";
   } else {
-    out += fmt::format(R"(<mark><span class="sr">[first difference] </span>{}</mark><span class="after">{}</span>)",
-                       escape_html(parts.different), escape_html(parts.rest));
+    out += fmt::format(
+        R"(<mark><span class="sr">[first difference] </span>{}</mark><span class="after">{}</span>)",
+        escape_html(parts.different), escape_html(parts.rest));
   }
   return out;
 }
@@ -65,8 +66,9 @@ std::string facts_list(std::string_view title, const Facts& facts) {
 }
 
 std::string command_block(std::string_view name, std::string_view commands) {
-  return fmt::format(R"(<pre class="scroll" role="region" tabindex="0" aria-label="{}"><code>{}</code></pre>)",
-                     escape_html(name), escape_html(commands));
+  return fmt::format(
+      R"(<pre class="scroll" role="region" tabindex="0" aria-label="{}"><code>{}</code></pre>)",
+      escape_html(name), escape_html(commands));
 }
 
 }  // namespace
@@ -95,14 +97,17 @@ std::string pairs_section(const Report& report) {
   }
   if (rows.empty()) return {};
   const std::string intro = fmt::format(
-      "<p>Two candidates are compared on the same words, so that how hard the text is cancels out. Intervals hold "
+      "<p>Two candidates are compared on the same words, so that how hard the text is cancels out. Intervals "
+      "hold "
       "the true difference with {} confidence.</p>",
-      format_percent(report.confidence));
-  std::string table = plain_table("Differences between pairs",
-                                  {"Pair", "Measure", "Difference", "Interval", "p", "Verdict"}, rows);
+      format_confidence(report.confidence));
+  std::string table =
+      plain_table("Differences between pairs", {"Pair", "Measure", "Difference", "Interval", "p", "Verdict"},
+                  rows, "llrrrl");
   constexpr size_t kManyRows = 12;
   if (rows.size() > kManyRows) {
-    table = fmt::format(R"(<details class="numbers"><summary>All {} pairs</summary>{}</details>)", rows.size(), table);
+    table = fmt::format(R"(<details class="numbers"><summary>All {} pairs</summary>{}</details>)",
+                        rows.size(), table);
   }
   return section("pairs", "Different, or just chance?", intro + table);
 }
@@ -110,14 +115,15 @@ std::string pairs_section(const Report& report) {
 std::string samples_section(const Report& report) {
   std::string out;
   for (const std::string& prompt : prompts(report)) {
-    const Sample* original = report.reference ? find_sample(report.candidates[*report.reference], prompt) : nullptr;
+    const Sample* original =
+        report.reference ? find_sample(report.candidates[*report.reference], prompt) : nullptr;
     std::string answers;
     for (size_t i = 0; i < report.candidates.size(); ++i) {
       const Sample* sample = find_sample(report.candidates[i], prompt);
       if (sample != nullptr) answers += answer(report.candidates[i], i, *sample, original);
     }
     out += fmt::format(
-        "<section class=\"prompt\"><h3 dir=\"auto\"><span class=\"kicker\">Prompt</span> {}</h3>"
+        "<section class=\"prompt\"><h3 dir=\"auto\"><span class=\"kicker\">Prompt</span>{}</h3>"
         "<div class=\"answers\">{}</div></section>\n",
         escape_html(prompt), answers);
   }
@@ -130,7 +136,7 @@ std::string samples_section(const Report& report) {
 
 std::string repeat_section(const Report& report) {
   std::string facts = facts_list("Protocol", report.protocol) + facts_list("Machine", report.machine) +
-                      facts_list("Model", report.model);
+                      facts_list("Model", report.model) + facts_list("Limits", report.limits);
   if (!facts.empty()) facts = fmt::format("<div class=\"columns\">{}</div>", facts);
   if (!report.command.empty()) {
     facts += "<h3>How to repeat it</h3>" + command_block("The command of this comparison", report.command);
@@ -141,7 +147,8 @@ std::string repeat_section(const Report& report) {
   }
   if (!commands.empty()) {
     commands.pop_back();
-    facts += "<h3>How the candidates were made</h3>" + command_block("Commands that made the candidates", commands);
+    facts += "<h3>How the candidates were made</h3>" +
+             command_block("Commands that made the candidates", commands);
   }
   return section("repeat", "How it was measured", facts);
 }

@@ -30,9 +30,9 @@ std::vector<KeyFigure> key_figures(const Report& report) {
   const std::string kl =
       is_known(choice.kl.value) ? fmt::format("KL divergence {} nats", format_with_margin(choice.kl)) : "";
   if (is_known(choice.top1_agreement.value)) {
-    figures.push_back(key_figure(format_percent(choice.top1_agreement.value),
-                                 fmt::format("of the time the same next word as {}{}{}", name,
-                                             kl.empty() ? "" : "; ", kl)));
+    figures.push_back(key_figure(
+        format_percent(choice.top1_agreement.value),
+        fmt::format("of the time the same next word as {}{}{}", name, kl.empty() ? "" : "; ", kl)));
   } else if (!kl.empty()) {
     figures.push_back(key_figure(format_number(choice.kl.value) + " nats", "KL divergence from " + name));
   }
@@ -46,7 +46,8 @@ std::vector<KeyFigure> key_figures(const Report& report) {
   if (is_known(choice.decode.value)) {
     std::string meaning = "while it answers";
     if (original != nullptr && original->decode.value > 0) {
-      meaning += fmt::format(", {} times {}", format_number(choice.decode.value / original->decode.value), name);
+      meaning +=
+          fmt::format(", {} times {}", format_number(choice.decode.value / original->decode.value), name);
     }
     figures.push_back(key_figure(format_number(choice.decode.value) + " tok/s", std::move(meaning)));
   }
@@ -73,7 +74,7 @@ std::string argument(std::string_view title, const std::vector<std::string>& ite
 std::string verdict_section(const Report& report) {
   const Verdict& verdict = report.verdict;
   std::string arguments = argument("Why", verdict.reasons) + argument("What it costs", verdict.cost) +
-                          argument("What would change the answer", verdict.would_change);
+                          argument("What would change it", verdict.would_change);
   if (!verdict.runner_up.empty()) {
     std::string runner_up = isolated(verdict.runner_up);
     if (!verdict.runner_up_note.empty()) runner_up += ": " + isolated(verdict.runner_up_note);
@@ -82,10 +83,11 @@ std::string verdict_section(const Report& report) {
   if (verdict.headline.empty() && arguments.empty()) return {};
   if (!arguments.empty()) arguments = fmt::format("<div class=\"columns\">{}</div>", arguments);
   return fmt::format(
-      "<section class=\"verdict\" aria-labelledby=\"verdict\">\n<h2 id=\"verdict\" dir=\"auto\">{}</h2>\n{}\n{}\n"
+      "<section class=\"verdict\" aria-labelledby=\"verdict\">\n<h2 id=\"verdict\" "
+      "dir=\"auto\">{}</h2>\n{}\n{}\n"
       "</section>\n",
-      escape_html(verdict.headline.empty() ? "No verdict" : verdict.headline), figures_list(key_figures(report)),
-      arguments);
+      escape_html(verdict.headline.empty() ? "No verdict" : verdict.headline),
+      figures_list(key_figures(report)), arguments);
 }
 
 }  // namespace nibble::report

@@ -8,9 +8,9 @@
 namespace nibble::report {
 namespace {
 
-constexpr double kGap = 10;         // from the middle of a point to its label
+constexpr double kGap = 10;               // from the middle of a point to its label
 constexpr double kStepX = 8, kStepY = 5;  // of the search for a free place
-constexpr double kNear = 14;        // farther away, a line is needed
+constexpr double kNear = 14;              // farther away, a line is needed
 
 bool inside(const Box& box, const Box& area) {
   return box.x >= area.x && box.y >= area.y && box.x + box.width <= area.x + area.width &&
@@ -18,8 +18,8 @@ bool inside(const Box& box, const Box& area) {
 }
 
 bool is_free(const Box& box, const std::vector<Box>& obstacles, const Box& area) {
-  return inside(box, area) &&
-         std::none_of(obstacles.begin(), obstacles.end(), [&](const Box& other) { return overlap(box, other); });
+  return inside(box, area) && std::none_of(obstacles.begin(), obstacles.end(),
+                                           [&](const Box& other) { return overlap(box, other); });
 }
 
 double distance(const LabelRequest& label, const Box& box) {
@@ -35,10 +35,10 @@ std::vector<Box> places_beside(const LabelRequest& label) {
   const double above = label.y - kGap - h, below = label.y + kGap;
   const double corner_left = label.x - diagonal - w, corner_right = label.x + diagonal;
   const double corner_above = label.y - diagonal - h, corner_below = label.y + diagonal;
-  return {{right, label.y - h / 2, w, h},         {left, label.y - h / 2, w, h},
-          {label.x - w / 2, above, w, h},         {label.x - w / 2, below, w, h},
-          {corner_right, corner_above, w, h},     {corner_right, corner_below, w, h},
-          {corner_left, corner_above, w, h},      {corner_left, corner_below, w, h}};
+  return {{right, label.y - h / 2, w, h},     {left, label.y - h / 2, w, h},
+          {label.x - w / 2, above, w, h},     {label.x - w / 2, below, w, h},
+          {corner_right, corner_above, w, h}, {corner_right, corner_below, w, h},
+          {corner_left, corner_above, w, h},  {corner_left, corner_below, w, h}};
 }
 
 PlacedLabel place(const LabelRequest& label, const std::vector<Box>& obstacles, const Box& area) {
@@ -73,12 +73,19 @@ bool overlap(const Box& a, const Box& b) {
   return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
-std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, std::vector<Box> obstacles,
+std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, const Obstacles& obstacles,
                                       const Box& area) {
   std::vector<PlacedLabel> placed;
+  std::vector<Box> solid = obstacles.points, all = obstacles.lines;
+  all.insert(all.end(), solid.begin(), solid.end());
   for (const LabelRequest& label : labels) {
-    placed.push_back(place(label, obstacles, area));
-    if (placed.back().placed) obstacles.push_back(placed.back().box);
+    PlacedLabel best = place(label, all, area);
+    if (!best.placed) best = place(label, solid, area);
+    if (best.placed) {
+      solid.push_back(best.box);
+      all.push_back(best.box);
+    }
+    placed.push_back(best);
   }
   return placed;
 }

@@ -16,7 +16,8 @@
 namespace nibble::report {
 namespace {
 
-constexpr double kWidth = 250, kHeight = 130, kLeft = 42, kRight = kWidth - 8, kTop = 22, kBottom = kHeight - 20;
+constexpr double kWidth = 250, kHeight = 130, kLeft = 42, kRight = kWidth - 8, kTop = 22,
+                 kBottom = kHeight - 20;
 constexpr double kZeroLane = 10;
 
 struct Scales {
@@ -60,7 +61,8 @@ std::string curve(const Candidate& candidate, const Scales& scales) {
 }
 
 std::string worst_mark(const LayerDamage& worst, const Scales& scales) {
-  const double x = scales.layer.at(static_cast<double>(worst.layer)), y = scales.error.at(worst.relative_error);
+  const double x = scales.layer.at(static_cast<double>(worst.layer)),
+               y = scales.error.at(worst.relative_error);
   const std::string text = fmt::format("layer {}: {}", worst.layer, format_percent(worst.relative_error));
   const double half = text_width(text, kFontSize) / 2;
   return svg_circle("mark", x, y, 4) +
@@ -79,20 +81,22 @@ std::string small_picture(const Candidate& candidate, size_t index, const Scales
   std::string note = fmt::format("Most in layer {}", worst.layer);
   if (!worst.worst_linear.empty()) {
     note += fmt::format(", there in {}", short_module(worst.worst_linear));
-    if (is_known(worst.worst_linear_error)) note += fmt::format(" ({})", format_percent(worst.worst_linear_error));
+    if (is_known(worst.worst_linear_error))
+      note += fmt::format(" ({})", format_percent(worst.worst_linear_error));
   }
   const std::string label = escape_html(one_line(candidate.label));
-  return fmt::format(R"(<div class="multiple {}{}" data-candidate="{}"><h4><bdi>{}</bdi></h4>{}<p>{}</p></div>)",
-                     family_class(candidate.family), candidate.is_choice ? " choice" : "", index, label,
-                     svg_picture({.id = fmt::format("layers-{}", index),
-                                  .layout = "small",
-                                  .width = kWidth,
-                                  .height = kHeight,
-                                  .title = fmt::format("Relative error by layer: {}", one_line(candidate.label)),
-                                  .description = note + ".",
-                                  .has_points = false,
-                                  .content = axes(scales) + curve(candidate, scales) + worst_mark(worst, scales)}),
-                     escape_html(note + "."));
+  return fmt::format(
+      R"(<div class="multiple {}{}" data-candidate="{}"><h4><bdi>{}</bdi></h4>{}<p>{}</p></div>)",
+      family_class(candidate.family), candidate.is_choice ? " choice" : "", index, label,
+      svg_picture({.id = fmt::format("layers-{}", index),
+                   .layout = "small",
+                   .width = kWidth,
+                   .height = kHeight,
+                   .title = fmt::format("Relative error by layer: {}", one_line(candidate.label)),
+                   .description = note + ".",
+                   .has_points = false,
+                   .content = axes(scales) + curve(candidate, scales) + worst_mark(worst, scales)}),
+      escape_html(note + "."));
 }
 
 // A row for each layer, a column for each candidate.
@@ -116,7 +120,7 @@ void fill_table(const std::vector<const Candidate*>& candidates, Figure& figure)
 }  // namespace
 
 Figure layer_damage(const Report& report) {
-  Figure figure{.id = "layers", .title = "Layer by layer", .head = {"Layer"}};
+  Figure figure{.id = "layers", .title = "Layer by layer", .full_width = true, .head = {"Layer"}};
   const Scales scales = scales_of(report);
   std::vector<const Candidate*> shown;
   for (size_t i = 0; i < report.candidates.size(); ++i) {
@@ -127,9 +131,10 @@ Figure layer_damage(const Report& report) {
   }
   if (figure.picture.empty()) return figure;
   figure.picture = fmt::format(R"(<div class="multiples">{}</div>)", figure.picture);
-  figure.caption = fmt::format("How much the output of each block differs from {}, relative to its size. All "
-                               "pictures have one logarithmic scale.",
-                               report.reference_label());
+  figure.caption = fmt::format(
+      "How much the output of each block differs from {}, relative to its size. All "
+      "pictures have one logarithmic scale.",
+      report.reference_label());
   fill_table(shown, figure);
   return figure;
 }

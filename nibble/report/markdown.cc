@@ -63,12 +63,13 @@ std::string candidates_table(const Report& report) {
     const std::string mark = candidate.is_choice ? "**" : "";
     out += fmt::format("| {}{}{}{} |", mark, escape_markdown(candidate.label), mark,
                        candidate.fits ? "" : " (left out)");
-    for (const report::Column* column : columns) out += fmt::format(" {} |", cell(*column, candidate));
+    for (const report::Column* column : columns) out += fmt::format(" {} |", cell(*column, candidate, true));
     out += "\n";
   }
   if (report.reference) {
-    out += fmt::format("\nKL, agreement and overlap are measured against {}; ± is half of a {} interval.\n",
-                       escape_markdown(report.reference_label()), report::format_percent(report.confidence));
+    out +=
+        fmt::format("\nKL, agreement and overlap are measured against {}; ± is half of a {} interval.\n",
+                    escape_markdown(report.reference_label()), report::format_confidence(report.confidence));
   }
   for (const Candidate& candidate : report.candidates) {
     if (candidate.excluded_because.empty()) continue;
@@ -81,13 +82,13 @@ std::string candidates_table(const Report& report) {
 std::string pairs_table(const Report& report) {
   if (report.pairs.empty()) return {};
   std::string out =
-      "\n## Pairs\n\n| | measure | difference | interval | p | verdict |\n| --- | --- | ---: | ---: | ---: | --- |\n";
+      "\n## Pairs\n\n| | measure | difference | interval | p | verdict |\n| --- | --- | ---: | ---: | ---: | "
+      "--- |\n";
   for (const report::Pair& pair : report.pairs) {
-    out += fmt::format("| {} − {} | {} | {} | {} to {} | {} | {} |\n", escape_markdown(pair.a),
-                       escape_markdown(pair.b), escape_markdown(pair.metric),
-                       report::format_signed(pair.difference), report::format_signed(pair.low),
-                       report::format_signed(pair.high), report::format_p(pair.p_value),
-                       escape_markdown(pair.verdict));
+    out += fmt::format(
+        "| {} − {} | {} | {} | {} to {} | {} | {} |\n", escape_markdown(pair.a), escape_markdown(pair.b),
+        escape_markdown(pair.metric), report::format_signed(pair.difference), report::format_signed(pair.low),
+        report::format_signed(pair.high), report::format_p(pair.p_value), escape_markdown(pair.verdict));
   }
   return out;
 }
@@ -154,6 +155,7 @@ std::string render_markdown(const Json& json) {
   out += facts_table("Protocol", report.protocol);
   out += facts_table("Machine", report.machine);
   out += facts_table("Model", report.model);
+  out += facts_table("Limits", report.limits);
   out += commands(report);
   if (!report.nibble.empty() || !report.created.empty()) {
     out += fmt::format("\nMade by Nibble {} {}{}\n", escape_markdown(report.nibble),

@@ -31,20 +31,24 @@ double longest_bar(const Report& report) {
 
 std::string values_text(const Candidate& candidate) {
   if (!is_known(candidate.weight_bytes)) return format_bytes(candidate.peak_memory.value);
-  if (!is_known(candidate.peak_memory.value)) return fmt::format("weights {}", format_bytes(candidate.weight_bytes));
-  return fmt::format("{}, weights {}", format_bytes(candidate.peak_memory.value), format_bytes(candidate.weight_bytes));
+  if (!is_known(candidate.peak_memory.value))
+    return fmt::format("weights {}", format_bytes(candidate.weight_bytes));
+  return fmt::format("{}, weights {}", format_bytes(candidate.peak_memory.value),
+                     format_bytes(candidate.weight_bytes));
 }
 
 // The name on the left and the numbers on the right, above the bar: long names need no margin.
-std::string row(const Candidate& candidate, size_t index, const Layout& layout, double top, double pixels_per_byte) {
+std::string row(const Candidate& candidate, size_t index, const Layout& layout, double top,
+                double pixels_per_byte) {
   const std::string values = values_text(candidate);
   const double room = layout.width - text_width(values, kFontSize) - 12;
   std::string name = one_line(candidate.label);
   for (size_t columns = 60; text_width(name, kFontSize) * 1.12 > room && columns > 3; --columns) {
     name = shorten(name, columns);
   }
-  std::string out = fmt::format(R"(<g class="row {}{}{}" data-candidate="{}">)", family_class(candidate.family),
-                                candidate.is_choice ? " choice" : "", candidate.fits ? "" : " left-out", index);
+  std::string out =
+      fmt::format(R"(<g class="row {}{}{}" data-candidate="{}">)", family_class(candidate.family),
+                  candidate.is_choice ? " choice" : "", candidate.fits ? "" : " left-out", index);
   out += svg_text("label", 0, top + 13, "start", name);
   out += svg_text("value", layout.width, top + 13, "end", values);
   if (is_known(candidate.peak_memory.value)) {
@@ -70,7 +74,7 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
   if (limited) {
     const double x = report.memory_limit * pixels_per_byte;
     // Between the rows only, so that it does not strike names and numbers out.
-    for (double bar = kLimitRow + kBarTop - 4; bar < top; bar += kRow) {
+    for (double bar = kLimitRow + kBarTop - 3; bar < top; bar += kRow) {
       content += svg_line("limit", x, bar, x, bar + kBar + 8);
     }
     const std::string text = fmt::format("limit {}", format_bytes(report.memory_limit));
@@ -93,8 +97,8 @@ Figure memory_bars(const Report& report) {
   Figure figure{.id = "memory", .title = "Memory", .head = {"", "Peak memory", "Weights"}};
   for (const Candidate& candidate : report.candidates) {
     if (!has_memory(candidate)) continue;
-    figure.rows.push_back(
-        {candidate.label, format_bytes_with_margin(candidate.peak_memory), format_bytes(candidate.weight_bytes)});
+    figure.rows.push_back({candidate.label, format_bytes_with_margin(candidate.peak_memory),
+                           format_bytes(candidate.weight_bytes)});
   }
   if (figure.rows.empty()) return figure;
   figure.caption = "The most that the process held while it answered (pale), and the weights in it (solid).";

@@ -79,10 +79,13 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
   std::string content;
   for (const double tick : scale.ticks(6)) {
     content += svg_line("grid", scale.at(tick), kTop, scale.at(tick), bottom);
-    content += svg_text("tick", scale.at(tick), bottom + 16, "middle", format_tick(tick));
+    const double x = scale.at(tick);
+    const char* const anchor = x < 24 ? "start" : x > layout.width - 24 ? "end" : "middle";
+    content += svg_text("tick", x, bottom + 16, anchor, format_tick(tick));
   }
   if (scale.zero != scale.from) content += svg_text("tick", scale.zero, bottom + 16, "middle", "0");
-  content += svg_text("axis-title", layout.width, bottom + 34, "end", "KL divergence of single words, nats ← better");
+  content += svg_text("axis-title", layout.width, bottom + 34, "end",
+                      "KL divergence of single words, nats ← better");
   double top = kTop;
   for (size_t i = 0; i < report.candidates.size(); ++i) {
     const Candidate& candidate = report.candidates[i];
@@ -90,7 +93,8 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
     if (top == kTop) content += mark_names(candidate.kl_percentiles, scale, 12, layout.width);
     content += fmt::format(R"(<g class="row {}{}" data-candidate="{}">)", family_class(candidate.family),
                            candidate.is_choice ? " choice" : "", i);
-    content += svg_text("label", 0, top + 13, "start", shorten(one_line(candidate.label), layout.label_columns));
+    content +=
+        svg_text("label", 0, top + 13, "start", shorten(one_line(candidate.label), layout.label_columns));
     content += dots(candidate.kl_percentiles, scale, top + kDots) + "</g>";
     top += kRow;
   }
@@ -107,7 +111,8 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
 }  // namespace
 
 Figure kl_percentiles(const Report& report) {
-  Figure figure{.id = "kl-percentiles", .title = "The usual word and the worst", .head = {""}};
+  Figure figure{
+      .id = "kl-percentiles", .title = "The usual word and the worst", .full_width = true, .head = {""}};
   for (const Mark& mark : kMarks) figure.head.push_back(mark.name);
   for (const Candidate& candidate : report.candidates) {
     if (!has_percentiles(candidate)) continue;
@@ -117,9 +122,11 @@ Figure kl_percentiles(const Report& report) {
   }
   if (figure.rows.empty()) return figure;
   figure.caption =
-      "A mean hides its tail. The dot is the word in the middle, the notches are those that 10, 1 and 0.1 % of "
+      "A mean hides its tail. The dot is the word in the middle, the notches are those that 10, 1 and 0.1 % "
+      "of "
       "the words go beyond, the ring is the worst one.";
   for (const Layout& layout : kLayouts) figure.picture += draw(report, figure, layout);
+  figure.picture += draw(report, figure, kFullWidth);
   return figure;
 }
 

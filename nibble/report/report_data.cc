@@ -42,8 +42,8 @@ std::vector<std::string> texts_at(const Json& object, const char* key) {
   return texts;
 }
 
-Measured measured_at(const Json& object, const char* key, const char* value = "value", const char* low = "low",
-                     const char* high = "high") {
+Measured measured_at(const Json& object, const char* key, const char* value = "value",
+                     const char* low = "low", const char* high = "high") {
   const Json& inner = member(object, key);
   return {number_at(inner, value), number_at(inner, low), number_at(inner, high)};
 }
@@ -57,7 +57,8 @@ Family family_of(std::string_view method) {
   if (starts("float") || starts("f16") || starts("f32") || starts("bf16")) return Family::kFloat;
   if (starts("gptq")) return Family::kGptq;
   if (starts("awq")) return Family::kAwq;
-  if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes")) return Family::kBitsandbytes;
+  if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes"))
+    return Family::kBitsandbytes;
   if (starts("rtn")) return Family::kRtn;
   return Family::kOther;
 }
@@ -81,7 +82,6 @@ Candidate read_candidate(const Json& json) {
   candidate.label = text_at(json, "label");
   if (candidate.label.empty()) candidate.label = candidate.id;
   candidate.family = family_of(text_at(json, "method"));
-  candidate.path = text_at(json, "path");
   const Json& size = member(json, "size");
   candidate.disk_bytes = number_at(size, "disk_bytes");
   candidate.weight_bytes = number_at(size, "weight_bytes");
@@ -124,6 +124,10 @@ class FactReader {
   void count(const char* key, const char* name, const char* unit = "") {
     const double value = number_at(section_, key);
     if (is_known(value)) add(name, format_count(value) + unit);
+  }
+  void number(const char* key, const char* name, const char* unit) {
+    const double value = number_at(section_, key);
+    if (is_known(value)) add(name, format_number(value) + unit);
   }
   void bytes(const char* key, const char* name) {
     const double value = number_at(section_, key);
@@ -173,13 +177,22 @@ Facts read_protocol(const Json& protocol) {
   facts.flag("bos", "Begins with BOS");
   facts.text("compute", "Compute mode");
   const double confidence = number_at(protocol, "confidence");
-  if (is_known(confidence)) facts.add("Confidence of intervals", format_percent(confidence));
+  if (is_known(confidence)) facts.add("Confidence of intervals", format_confidence(confidence));
   facts.count("blocks", "Blocks for intervals");
   facts.count("speed_rounds", "Rounds of timing");
   facts.count("prompt_tokens", "Prompt for timing", " tokens");
   facts.count("generated_tokens", "Answer for timing", " tokens");
   facts.text("text_sha256", "SHA-256 of the text");
   facts.text("tokenizer_sha256", "SHA-256 of the tokenizer");
+  return facts.take();
+}
+
+Facts read_limits(const Json& limits) {
+  FactReader facts(limits);
+  facts.bytes("memory_bytes", "Memory, at most");
+  facts.number("decode_tokens_per_second", "Answer speed, at least", " tok/s");
+  facts.number("kl", "KL divergence, at most", " nats");
+  facts.text("prefer", "Prefers");
   return facts.take();
 }
 
@@ -256,13 +269,19 @@ Report read_report(const Json& json) {
   report.protocol = read_protocol(protocol);
   report.text_name = text_at(protocol, "text");
   report.tokens = number_at(protocol, "tokens");
-  if (const double share = number_at(protocol, "confidence"); share > 0 && share < 1) report.confidence = share;
+  if (const double share = number_at(protocol, "confidence"); share > 0 && share < 1)
+    report.confidence = share;
   const Json& limits = member(json, "limits");
   report.memory_limit = number_at(limits, "memory_bytes");
-  report.prefer = text_at(limits, "prefer");
+  report.limits = read_limits(limits);
 
   for (const Json& candidate : list_at(json, "candidates")) {
     report.candidates.push_back(read_candidate(candidate));
+  }
+  for (const Candidate& candidate : report.candidates) {
+    if (!is_known(candidate.questions)) continue;
+    report.protocol.emplace_back("Multiple-choice questions", format_count(candidate.questions));
+    break;
   }
   report.reference = index_of(report.candidates, text_at(json, "reference"));
   if (report.reference) report.candidates[*report.reference].is_reference = true;

@@ -96,7 +96,12 @@ Scale log_scale(const std::vector<double>& values, double from, double to, doubl
   }
   if (!is_known(low)) low = -3, high = -1;
   const double range = std::max(high - low, 0.1);
-  Scale scale{.log = true, .low = low - kRoom * range, .high = high + kRoom * range, .from = from, .to = to, .zero = from};
+  Scale scale{.log = true,
+              .low = low - kRoom * range,
+              .high = high + kRoom * range,
+              .from = from,
+              .to = to,
+              .zero = from};
   if (has_zero) {
     const double lane = to > from ? zero_lane : -zero_lane;
     scale.zero = from + lane / 2;

@@ -24,7 +24,8 @@ TEST(Scale, LinearKeepsItsValuesInside) {
 }
 
 TEST(Scale, OneValueOrNoneStillHaveRoomAndTicks) {
-  for (const std::vector<double>& values : {std::vector<double>{}, {5}, {5, 5}, {0}, {kNotMeasured}, {1e12, 1e12}}) {
+  for (const std::vector<double>& values :
+       {std::vector<double>{}, {5}, {5, 5}, {0}, {kNotMeasured}, {1e12, 1e12}}) {
     const Scale linear = linear_scale(values, 0, 100);
     EXPECT_LT(linear.low, linear.high);
     EXPECT_THAT(linear.ticks(4), SizeIs(Ge(2u)));
@@ -43,7 +44,8 @@ TEST(Scale, LogarithmicTicksArePowersOfTenOverManyDecades) {
 
 TEST(Scale, LogarithmicTicksAreFineOverFewDecades) {
   EXPECT_THAT(log_scale({0.02, 0.3}, 0, 100, 30).ticks(5),
-              ElementsAre(DoubleNear(0.02, 1e-9), DoubleNear(0.05, 1e-9), DoubleNear(0.1, 1e-9), DoubleNear(0.2, 1e-9)));
+              ElementsAre(DoubleNear(0.02, 1e-9), DoubleNear(0.05, 1e-9), DoubleNear(0.1, 1e-9),
+                          DoubleNear(0.2, 1e-9)));
   EXPECT_THAT(log_scale({0.0250, 0.0256}, 0, 100, 30).ticks(5), SizeIs(Ge(2u)));
 }
 

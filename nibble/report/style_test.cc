@@ -21,7 +21,9 @@ std::map<std::string, Themes> colors() {
   std::map<std::string, Themes> found;
   const std::regex color("--([a-z-]+): light-dark\\(#([0-9a-f]{6}), #([0-9a-f]{6})\\);");
   for (std::sregex_iterator it(css.begin(), css.end(), color), end; it != end; ++it) {
-    const auto number = [](const std::string& hex) { return static_cast<unsigned>(std::stoul(hex, nullptr, 16)); };
+    const auto number = [](const std::string& hex) {
+      return static_cast<unsigned>(std::stoul(hex, nullptr, 16));
+    };
     found[(*it)[1]] = {number((*it)[2]), number((*it)[3])};
   }
   return found;
@@ -45,12 +47,13 @@ TEST(Style, TextIsReadableInBothThemes) {
   const auto all = colors();
   ASSERT_GE(all.size(), 14u);
   const std::pair<const char*, const char*> pairs[] = {
-      {"ink", "paper"},    {"muted", "paper"}, {"accent", "paper"}, {"ink", "raised"},     {"muted", "raised"},
-      {"accent", "raised"}, {"float", "paper"}, {"gptq", "paper"},   {"awq", "paper"},      {"bnb", "paper"},
-      {"rtn", "paper"},    {"other", "paper"}, {"mark-ink", "mark"}};
+      {"ink", "paper"},     {"muted", "paper"}, {"accent", "paper"}, {"ink", "raised"}, {"muted", "raised"},
+      {"accent", "raised"}, {"float", "paper"}, {"gptq", "paper"},   {"awq", "paper"},  {"bnb", "paper"},
+      {"rtn", "paper"},     {"other", "paper"}, {"mark-ink", "mark"}};
   for (const auto& [text, ground] : pairs) {
     ASSERT_TRUE(all.contains(text) && all.contains(ground)) << text << " on " << ground;
-    EXPECT_GE(contrast(all.at(text).light, all.at(ground).light), 4.5) << text << " on " << ground << ", light";
+    EXPECT_GE(contrast(all.at(text).light, all.at(ground).light), 4.5)
+        << text << " on " << ground << ", light";
     EXPECT_GE(contrast(all.at(text).dark, all.at(ground).dark), 4.5) << text << " on " << ground << ", dark";
   }
 }

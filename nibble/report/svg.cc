@@ -23,8 +23,8 @@ std::string svg_rect(std::string_view css_class, double x, double y, double widt
 }
 
 std::string svg_circle(std::string_view css_class, double x, double y, double radius) {
-  return fmt::format(R"(<circle class="{}" cx="{}" cy="{}" r="{}"/>)", css_class, coordinate(x), coordinate(y),
-                     coordinate(radius));
+  return fmt::format(R"(<circle class="{}" cx="{}" cy="{}" r="{}"/>)", css_class, coordinate(x),
+                     coordinate(y), coordinate(radius));
 }
 
 std::string svg_text(std::string_view css_class, double x, double y, std::string_view anchor,
@@ -47,8 +47,8 @@ std::string svg_marker(Family family, double x, double y, double radius) {
       break;
     case Family::kBitsandbytes:
       path = fmt::format("M{},{}l{},{}l{},{}l{},{}z", coordinate(x), coordinate(y - 1.25 * r),
-                         coordinate(1.25 * r), coordinate(1.25 * r), coordinate(-1.25 * r), coordinate(1.25 * r),
-                         coordinate(-1.25 * r), coordinate(-1.25 * r));
+                         coordinate(1.25 * r), coordinate(1.25 * r), coordinate(-1.25 * r),
+                         coordinate(1.25 * r), coordinate(-1.25 * r), coordinate(-1.25 * r));
       break;
     case Family::kRtn:
       path = fmt::format("M{},{}l{},{}h{}z", coordinate(x), coordinate(y + 1.1 * r), coordinate(1.15 * r),
@@ -56,10 +56,10 @@ std::string svg_marker(Family family, double x, double y, double radius) {
       break;
     case Family::kOther: {  // a cross with thick arms
       const double arm = 1.2 * r, half = 0.4 * r, side = arm - half;
-      path = fmt::format("M{},{}h{}v{}h{}v{}h{}v{}h{}v{}h{}v{}h{}z", coordinate(x - half), coordinate(y - arm),
-                         coordinate(2 * half), coordinate(side), coordinate(side), coordinate(2 * half),
-                         coordinate(-side), coordinate(side), coordinate(-2 * half), coordinate(-side),
-                         coordinate(-side), coordinate(-2 * half), coordinate(side));
+      path = fmt::format("M{},{}h{}v{}h{}v{}h{}v{}h{}v{}h{}v{}h{}z", coordinate(x - half),
+                         coordinate(y - arm), coordinate(2 * half), coordinate(side), coordinate(side),
+                         coordinate(2 * half), coordinate(-side), coordinate(side), coordinate(-2 * half),
+                         coordinate(-side), coordinate(-side), coordinate(-2 * half), coordinate(side));
       break;
     }
   }

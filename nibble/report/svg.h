@@ -19,7 +19,8 @@ std::string svg_line(std::string_view css_class, double x1, double y1, double x2
 std::string svg_rect(std::string_view css_class, double x, double y, double width, double height);
 std::string svg_circle(std::string_view css_class, double x, double y, double radius);
 // anchor: "start", "middle" or "end"; `text` is escaped here.
-std::string svg_text(std::string_view css_class, double x, double y, std::string_view anchor, std::string_view text);
+std::string svg_text(std::string_view css_class, double x, double y, std::string_view anchor,
+                     std::string_view text);
 
 // Circle, square, triangle, diamond...: each family has a shape, since not everyone tells colours apart.
 std::string svg_marker(Family family, double x, double y, double radius);
