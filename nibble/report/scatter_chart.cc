@@ -209,7 +209,7 @@ std::string point_markup(const Report& report, const Scatter& scatter, const Poi
 }
 
 std::string draw(const Report& report, const Scatter& scatter, const Layout& layout) {
-  const Frame frame{.left = 52, .right = layout.width - 6, .top = 26, .bottom = kHeight - 44};
+  const Frame frame{.left = 52, .right = layout.width - 18, .top = 26, .bottom = kHeight - 44};
   const Scale x = scale_of(scatter, false, frame.left, frame.right);
   const Scale y = scale_of(scatter, true, frame.bottom, frame.top);
   std::string content = axes(scatter, frame, x, y);
