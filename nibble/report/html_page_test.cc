@@ -226,6 +226,15 @@ TEST(HtmlPage, OneCandidateIsNoPictureOfPoints) {
   EXPECT_THAT(html, HasSubstr("1 candidate measured"));
 }
 
+TEST(HtmlPage, AnIdenticalCandidateIsCalledThatAndDrawnAtZero) {
+  Json json = read_test_report("compare-report.json");
+  json["candidates"][3]["identical_to_reference"] = true;
+  json["candidates"][3]["quality"]["kl"] = {{"mean", 0}, {"low", 0}, {"high", 0}};
+  const std::string html = render_html(json);
+  EXPECT_THAT(html, HasSubstr("<bdi>INT8</bdi> <span class=\"badge\">identical, left out</span>"));
+  EXPECT_THAT(html, HasSubstr("INT8: KL divergence, nats 0, Bits per weight 8.03"));
+}
+
 TEST(HtmlPage, ALimitIsDrawnAndWhoIsLeftOutIsTold) {
   const std::string html = render_html(read_test_report("compare-report.json"));
   EXPECT_THAT(html, HasSubstr("limit 200 MB"));

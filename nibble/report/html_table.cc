@@ -38,6 +38,7 @@ std::string name_cell(const Candidate& candidate) {
   std::vector<std::string_view> roles;
   if (candidate.is_choice) roles.push_back("chosen");
   if (candidate.is_reference) roles.push_back("original");
+  if (candidate.is_identical && !candidate.is_reference) roles.push_back("identical");
   if (!candidate.fits) roles.push_back("left out");
   const std::string badges =
       roles.empty() ? "" : fmt::format(" <span class=\"badge\">{}</span>", fmt::join(roles, ", "));

@@ -80,7 +80,10 @@ std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, c
   all.insert(all.end(), solid.begin(), solid.end());
   for (const LabelRequest& label : labels) {
     PlacedLabel best = place(label, all, area);
-    if (!best.placed) best = place(label, solid, area);
+    if (!best.placed || best.needs_leader) {
+      const PlacedLabel crossing = place(label, solid, area);
+      if (!best.placed || !crossing.needs_leader) best = crossing;
+    }
     if (best.placed) {
       solid.push_back(best.box);
       all.push_back(best.box);

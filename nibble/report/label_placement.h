@@ -28,7 +28,7 @@ struct PlacedLabel {
 
 struct Obstacles {
   std::vector<Box> points;  // never covered
-  std::vector<Box> lines;   // covered only by a label that would find no place otherwise
+  std::vector<Box> lines;   // covered only by a label that would stand too far away otherwise
 };
 
 // One label after the other, the most important first: beside its point where that is free, or else at

@@ -43,9 +43,7 @@ std::string verdict_text(const Report& report) {
   out += list("What it costs", verdict.cost);
   out += list("What would change the answer", verdict.would_change);
   if (!verdict.runner_up.empty()) {
-    out += fmt::format("\nRunner-up: {}", escape_markdown(verdict.runner_up));
-    if (!verdict.runner_up_note.empty()) out += fmt::format(" ({})", escape_markdown(verdict.runner_up_note));
-    out += "\n";
+    out += fmt::format("\nRunner-up: {}\n", escape_markdown(verdict.runner_up));
   }
   return out;
 }

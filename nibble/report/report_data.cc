@@ -54,7 +54,8 @@ Measured spread_at(const Json& object, const char* key) {
 
 Family family_of(std::string_view method) {
   const auto starts = [&](std::string_view name) { return method.starts_with(name); };
-  if (starts("float") || starts("f16") || starts("f32") || starts("bf16")) return Family::kFloat;
+  if (starts("float") || method == "none" || starts("f16") || starts("f32") || starts("bf16"))
+    return Family::kFloat;
   if (starts("gptq")) return Family::kGptq;
   if (starts("awq")) return Family::kAwq;
   if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes"))
@@ -109,6 +110,7 @@ Candidate read_candidate(const Json& json) {
   const Json& quantize = member(json, "quantize");
   candidate.quantize_seconds = number_at(quantize, "seconds");
   candidate.quantize_command = text_at(quantize, "command");
+  candidate.is_identical = member(json, "identical_to_reference") == Json(true);
   const Json& fits = member(json, "fits");
   candidate.fits = !fits.is_boolean() || fits.get<bool>();
   candidate.excluded_because = texts_at(json, "excluded_because");
@@ -162,6 +164,7 @@ Facts read_machine(const Json& machine) {
   facts.count("threads", "Threads used");
   facts.bytes("memory_bytes", "Memory");
   facts.text("instruction_set", "Instruction set");
+  facts.text("kernels", "Kernels");
   facts.text("os", "System");
   return facts.take();
 }
@@ -221,6 +224,12 @@ Pair read_pair(const Json& json, const std::vector<Candidate>& candidates) {
   if (pair.verdict == "a is better") pair.verdict = pair.a + " is better";
   if (pair.verdict == "b is better") pair.verdict = pair.b + " is better";
   return pair;
+}
+
+// "AWQ: not significantly different"; a note that begins with the name itself stays as it is.
+std::string runner_up_text(const std::string& label, const std::string& note) {
+  if (label.empty() || note.empty()) return label;
+  return note.starts_with(label) ? note : fmt::format("{}: {}", label, note);
 }
 
 }  // namespace
@@ -296,8 +305,8 @@ Report read_report(const Json& json) {
   report.verdict.reasons = texts_at(verdict, "reasons");
   report.verdict.cost = texts_at(verdict, "cost");
   report.verdict.would_change = texts_at(verdict, "would_change");
-  report.verdict.runner_up = label_of(report.candidates, text_at(verdict, "runner_up"));
-  report.verdict.runner_up_note = text_at(verdict, "runner_up_note");
+  report.verdict.runner_up = runner_up_text(label_of(report.candidates, text_at(verdict, "runner_up")),
+                                            text_at(verdict, "runner_up_note"));
   return report;
 }
 

@@ -58,6 +58,7 @@ struct Candidate {
   bool fits = true;
   std::vector<std::string> excluded_because;
   bool is_reference = false, is_choice = false;
+  bool is_identical = false;  // the same bits as the reference predicts
 };
 
 struct Pair {
@@ -69,7 +70,7 @@ struct Pair {
 struct Verdict {
   std::string headline;
   std::vector<std::string> reasons, cost, would_change;
-  std::string runner_up, runner_up_note;
+  std::string runner_up;  // with what there is to say of it
 };
 
 using Facts = std::vector<std::pair<std::string, std::string>>;  // what, value: ready to be shown

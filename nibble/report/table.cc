@@ -136,10 +136,8 @@ std::string render_table(const Json& json, size_t columns, bool color) {
   out += bullets('-', verdict.cost, columns);
   out += bullets('?', verdict.would_change, columns);
   if (!verdict.runner_up.empty()) {
-    std::string line = fmt::format("Runner-up: {}", report::one_line(verdict.runner_up));
-    if (!verdict.runner_up_note.empty())
-      line += fmt::format(" ({})", report::one_line(verdict.runner_up_note));
-    out += report::wrap(line, columns, "  ") + "\n";
+    out +=
+        report::wrap(fmt::format("Runner-up: {}", report::one_line(verdict.runner_up)), columns, "  ") + "\n";
   }
   return out;
 }
