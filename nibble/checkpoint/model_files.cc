@@ -32,18 +32,6 @@ fs::path expand_home(const std::string& path) {
   return fs::path(environment("HOME").value_or("/")) / path.substr(std::min<size_t>(path.size(), 2));
 }
 
-// The order of huggingface_hub.
-fs::path hub_cache() {
-  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
-    if (const auto value = environment(name)) return expand_home(*value);
-  }
-  if (const auto value = environment("HF_HOME")) return expand_home(*value) / "hub";
-  if (const auto value = environment("XDG_CACHE_HOME")) {
-    return expand_home(*value) / "huggingface" / "hub";
-  }
-  return expand_home("~/.cache/huggingface/hub");
-}
-
 bool is_offline() {
   std::string value = environment("HF_HUB_OFFLINE").value_or("");
   std::transform(value.begin(), value.end(), value.begin(),
@@ -136,7 +124,7 @@ std::string how_to_get(const RepoName& name) {
 }
 
 Expected<ModelFiles> find_in_cache(std::string_view model, const RepoName& name) {
-  const fs::path cache = hub_cache();
+  const fs::path cache = hub_cache_folder();
   std::string folder = "models";
   for (const std::string_view part : split_at_slashes(name.repo)) folder += fmt::format("--{}", part);
   if (!is_folder(cache / folder)) {
@@ -162,6 +150,17 @@ Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
 }
 
 }  // namespace
+
+fs::path hub_cache_folder() {
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (const auto value = environment(name)) return expand_home(*value);
+  }
+  if (const auto value = environment("HF_HOME")) return expand_home(*value) / "hub";
+  if (const auto value = environment("XDG_CACHE_HOME")) {
+    return expand_home(*value) / "huggingface" / "hub";
+  }
+  return expand_home("~/.cache/huggingface/hub");
+}
 
 Expected<std::optional<std::string>> ModelFiles::read(std::string_view file) const {
   if (const auto found = texts.find(std::string(file)); found != texts.end())

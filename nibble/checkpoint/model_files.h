@@ -33,11 +33,14 @@ struct ModelFiles {
   std::vector<std::string> list() const;
 };
 
+// Where huggingface_hub keeps models: HF_HUB_CACHE, HF_HOME/hub, XDG_CACHE_HOME/huggingface/hub or
+// ~/.cache/huggingface/hub, whether it is there or not.
+std::filesystem::path hub_cache_folder();
+
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
-// A name is looked up in the cache of huggingface_hub (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME,
-// ~/.cache/huggingface/hub): models--org--name/refs/REVISION names the snapshot, "main" by default.
-// `revision`, when not empty, is used for a name that has none itself.
-// kNotFound says where was looked and how to get the model.
+// A name is looked up in hub_cache_folder(): models--org--name/refs/REVISION names the snapshot, "main" by
+// default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was
+// looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
 
 }  // namespace nibble

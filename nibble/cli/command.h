@@ -35,6 +35,8 @@ extern const Command kConvertCommand;
 extern const Command kTokenizeCommand;
 extern const Command kDetokenizeCommand;
 extern const Command kChatTemplateCommand;
+extern const Command kPlanCommand;
+extern const Command kDoctorCommand;
 
 }  // namespace nibble::cli
 

@@ -8,6 +8,7 @@
 #include "nibble/cli/output.h"
 #include "nibble/cli/quantize_report.h"
 #include "nibble/config/dynamic_rules.h"
+#include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
 namespace {
@@ -212,7 +213,7 @@ Status quantize(const Options& options) {
   ThreadPool pool(options.common.num_threads());
   if (options.dry_run) {
     NIBBLE_TRY(const QuantizePlan plan, plan_quantization(files, options.out.output, request, pool));
-    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(to_json(plan))
+    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(nibble::to_json(plan))
                                                : write_stdout(to_text(plan) + "\n"));
     return check_fits(plan, request, options.out.output);
   }

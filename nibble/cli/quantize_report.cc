@@ -6,6 +6,7 @@
 #include "nibble/base/memory.h"
 #include "nibble/cli/output.h"
 #include "nibble/pipeline/log_row.h"
+#include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
 namespace {
@@ -43,27 +44,13 @@ void say_check(const SanityCheck& check) {
 
 }  // namespace
 
-Json to_json(const QuantizePlan& plan) {
-  return {{"modules", plan.modules},
-          {"weights", plan.weights},
-          {"calibration_tokens", plan.calibration_tokens},
-          {"output_bytes", plan.output_bytes},
-          {"bits_per_weight", plan.bits_per_weight},
-          {"journal_bytes", plan.journal_bytes},
-          {"peak_memory_bytes", plan.peak_memory},
-          {"activations_on_disk", plan.spill},
-          {"operations", plan.operations},
-          {"operations_per_second", plan.operations_per_second},
-          {"seconds", plan.seconds}};
-}
-
 Json to_json(const QuantizeResult& result) {
   Json modules = Json::array();
   for (const QuantizedModule& module : result.modules) modules.push_back(nibble::to_json(module));
   const WrittenBytes& bytes = result.bytes;
   Json json = {{"was_finished", result.was_finished},
                {"resumed_modules", result.resumed_modules},
-               {"plan", to_json(result.plan)},
+               {"plan", nibble::to_json(result.plan)},
                {"modules", modules},
                {"calibration_tokens", result.calibration_tokens},
                {"bytes",

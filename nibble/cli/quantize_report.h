@@ -10,7 +10,6 @@
 
 namespace nibble::cli {
 
-Json to_json(const QuantizePlan& plan);
 Json to_json(const QuantizeResult& result);
 
 // Bytes by class, the worst and the slowest modules, the sanity check: on stderr.

@@ -11,7 +11,7 @@
 namespace nibble {
 namespace {
 
-constexpr double kSeedSpread = 0.04;  // of KL: verdict.h
+constexpr double kSeedSpread = 0.08;  // of KL: verdict.h
 constexpr double kUsableKl = 0.2;     // nats
 
 struct NamedPreference {

@@ -41,7 +41,7 @@ enum class Finding { kIdentical, kNoDifference, kFirstIsBetter, kSecondIsBetter 
 std::string_view finding_name(Finding finding);
 
 // A difference in mean KL counts where it is significant (p < 1 - confidence) and larger than what another
-// choice of calibration text makes: 4 % of the larger one (docs/compare.md has the measurement).
+// choice of calibration text makes: 8 % of the larger one (docs/compare.md has the measurement).
 Finding judge(const PairedTest& test, double kl_a, double kl_b, double confidence);
 
 struct Pair {
