@@ -126,7 +126,9 @@ std::string HubServer::cdn() const { return fmt::format("http://localhost:{}", p
 void HubServer::add_repo(const std::string& name, HubRepo repo) {
   const std::lock_guard lock(mutex_);
   for (const auto& [path, content] : repo.files) {
-    if (content.size() >= repo.lfs_from) blobs_[sha256(content)] = content;
+    std::string& hash = hashes_[name + "/" + path];
+    hash = content.size() >= repo.lfs_from ? sha256(content) : git_sha1(content);
+    if (content.size() >= repo.lfs_from) blobs_[hash] = content;
   }
   repos_[name] = std::move(repo);
 }
@@ -271,14 +273,14 @@ HubServer::Answer HubServer::answer(const HubRequest& request) {
       for (const auto& known : repo.files) siblings.push_back({{"rfilename", known.first}});
       return {.body = Json{{"id", name}, {"sha", repo.commit}, {"siblings", siblings}}.dump()};
     }
-    if (verb == "tree") return tree_.empty() ? list(repo, request.target) : Answer{.body = tree_};
+    if (verb == "tree") return tree_.empty() ? list(name, repo, request.target) : Answer{.body = tree_};
     if (!may_read) return {.status = 403, .headers = {{"X-Error-Code", "GatedRepo"}}};
-    return resolve(repo, file);
+    return resolve(name, repo, file);
   }
   return {.status = token.empty() ? 401 : 404, .headers = {{"X-Error-Code", "RepoNotFound"}}};
 }
 
-HubServer::Answer HubServer::list(const HubRepo& repo, const std::string& target) const {
+HubServer::Answer HubServer::list(const std::string& name, const HubRepo& repo, const std::string& target) const {
   const size_t cursor = target.find("cursor=");
   size_t skip = cursor == target.npos ? 0 : std::strtoull(target.c_str() + cursor + 7, nullptr, 10);
   Answer reply;
@@ -293,10 +295,10 @@ HubServer::Answer HubServer::list(const HubRepo& repo, const std::string& target
                                  fmt::format("<{}{}&cursor={}>; rel=\"next\"", endpoint(), base, index - 1));
       break;
     }
-    Json entry = {{"type", "file"}, {"path", path}, {"size", content.size()}, {"oid", git_sha1(content)}};
+    Json entry = {{"type", "file"}, {"path", path}, {"size", content.size()}, {"oid", hashes_.at(name + "/" + path)}};
     if (content.size() >= repo.lfs_from) {
+      entry["lfs"] = {{"oid", entry["oid"]}, {"size", content.size()}, {"pointerSize", 130}};
       entry["oid"] = git_sha1("a pointer");
-      entry["lfs"] = {{"oid", sha256(content)}, {"size", content.size()}, {"pointerSize", 130}};
     }
     page.push_back(std::move(entry));
   }
@@ -304,21 +306,22 @@ HubServer::Answer HubServer::list(const HubRepo& repo, const std::string& target
   return reply;
 }
 
-HubServer::Answer HubServer::resolve(const HubRepo& repo, const std::string& path) const {
+HubServer::Answer HubServer::resolve(const std::string& name, const HubRepo& repo, const std::string& path) const {
   const auto file = repo.files.find(path);
   if (file == repo.files.end()) {
     return {.status = 404, .headers = {{"X-Error-Code", "EntryNotFound"}, {"X-Repo-Commit", repo.commit}}};
   }
   const std::string& content = file->second;
+  const std::string& hash = hashes_.at(name + "/" + path);
   if (content.size() < repo.lfs_from) {
-    return {.headers = {{"X-Repo-Commit", repo.commit}, {"ETag", fmt::format("\"{}\"", git_sha1(content))}},
+    return {.headers = {{"X-Repo-Commit", repo.commit}, {"ETag", fmt::format("\"{}\"", hash)}},
             .body = content};
   }
   return {.status = 302,
           .headers = {{"X-Repo-Commit", repo.commit},
-                      {"X-Linked-Etag", fmt::format("\"{}\"", sha256(content))},
+                      {"X-Linked-Etag", fmt::format("\"{}\"", hash)},
                       {"X-Linked-Size", std::to_string(content.size())},
-                      {"Location", fmt::format("{}/cdn/{}", cdn(), sha256(content))}}};
+                      {"Location", fmt::format("{}/cdn/{}", cdn(), hash)}}};
 }
 
 }  // namespace nibble::test

@@ -70,8 +70,8 @@ class HubServer {
   void accept_loop();
   void serve(int socket);
   Answer answer(const HubRequest& request);
-  Answer list(const HubRepo& repo, const std::string& target) const;
-  Answer resolve(const HubRepo& repo, const std::string& path) const;
+  Answer list(const std::string& name, const HubRepo& repo, const std::string& target) const;
+  Answer resolve(const std::string& name, const HubRepo& repo, const std::string& path) const;
   HubFault take_fault(const std::string& target);
 
   int listener_ = -1;
@@ -80,7 +80,8 @@ class HubServer {
   std::atomic<size_t> page_size_ = 1000;
   mutable std::mutex mutex_;  // guards what follows
   std::map<std::string, HubRepo> repos_;
-  std::map<std::string, std::string> blobs_;  // of large files, by SHA-256
+  std::map<std::string, std::string> blobs_;   // of large files, by SHA-256
+  std::map<std::string, std::string> hashes_;  // "org/name/path" -> hash, the git one of small files
   std::vector<std::pair<std::string, HubFault>> faults_;
   std::string tree_;
   std::vector<HubRequest> requests_;
