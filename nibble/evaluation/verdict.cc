@@ -158,6 +158,13 @@ Expected<Preference> preference_from_name(std::string_view name) {
       .with_fix("It is balanced, quality, speed or size.");
 }
 
+std::string_view preference_name(Preference preference) {
+  for (const NamedPreference& known : kPreferences) {
+    if (known.preference == preference) return known.name;
+  }
+  return "";
+}
+
 std::string_view finding_name(Finding finding) {
   switch (finding) {
     case Finding::kIdentical:

@@ -14,6 +14,7 @@ namespace nibble {
 
 enum class Preference { kBalanced, kQuality, kSpeed, kSize };
 Expected<Preference> preference_from_name(std::string_view name);
+std::string_view preference_name(Preference preference);
 
 struct Limits {
   size_t max_memory = 0;   // bytes of peak memory while it runs; 0: none
