@@ -18,14 +18,19 @@ namespace {
 constexpr size_t kMaxErrorText = 4096;
 constexpr size_t kMaxHeaderBytes = 1 << 16;
 
+using Clock = std::chrono::steady_clock;
+
 // What one transfer's callbacks share.
 struct Transfer {
   const BodySink& sink;
   const std::atomic<bool>* stop;
   CURL* curl;
+  std::chrono::seconds stall_timeout;
   HttpResponse response = {};
   size_t header_bytes = 0;
   std::optional<Error> sink_error = {};
+  Clock::time_point last_byte = Clock::now();
+  bool is_stalled = false;
 
   bool is_stopped() const {
     return cancel_requested() || (stop != nullptr && stop->load(std::memory_order_relaxed));
@@ -42,6 +47,7 @@ std::string_view trim(std::string_view text) {
 // curl calls these with C linkage and must see no exception; nothing here throws but out of memory.
 size_t on_header(char* data, size_t, size_t count, void* user) {
   Transfer& transfer = *static_cast<Transfer*>(user);
+  transfer.last_byte = Clock::now();
   transfer.header_bytes += count;
   if (transfer.header_bytes > kMaxHeaderBytes) return 0;
   const std::string_view line(data, count);
@@ -68,13 +74,18 @@ size_t on_body(char* data, size_t, size_t count, void* user) {
     return count;
   }
   const Status status = transfer.sink(response, std::as_bytes(std::span(data, count)));
+  transfer.last_byte = Clock::now();
   if (status) return count;
   transfer.sink_error = status.error();
   return CURL_WRITEFUNC_ERROR;
 }
 
+// Called at least once a second. curl's own limit for slow transfers looks at the average of the last
+// seconds, and so takes long to notice that a fast one has fallen silent.
 int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-  return static_cast<Transfer*>(user)->is_stopped() ? 1 : 0;
+  Transfer& transfer = *static_cast<Transfer*>(user);
+  transfer.is_stalled = Clock::now() - transfer.last_byte >= transfer.stall_timeout;
+  return transfer.is_stalled || transfer.is_stopped() ? 1 : 0;
 }
 
 // Whether another try may end differently.
@@ -128,7 +139,7 @@ HttpSession::~HttpSession() { curl_easy_cleanup(handle_->curl); }
 Expected<HttpResponse> HttpSession::get(const HttpRequest& request, const BodySink& sink,
                                         const std::atomic<bool>* stop) {
   CURL* const curl = handle_->curl;
-  Transfer transfer{sink, stop, curl};
+  Transfer transfer{sink, stop, curl, timing_.stall_timeout};
   if (transfer.is_stopped()) return fail(ErrorCode::kCancelled, "interrupted");
   curl_easy_reset(curl);  // keeps the connection
   handle_->message[0] = '\0';
@@ -140,8 +151,6 @@ Expected<HttpResponse> HttpSession::get(const HttpRequest& request, const BodySi
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "nibble/" NIBBLE_VERSION);
   curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 512L * 1024);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(timing_.connect_timeout.count()));
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);  // bytes per second
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(timing_.stall_timeout.count()));
   curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
   curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
@@ -166,6 +175,10 @@ Expected<HttpResponse> HttpSession::get(const HttpRequest& request, const BodySi
   response.retry_after = retry_after(curl, response);
   if (transfer.sink_error) return Failure(*std::move(transfer.sink_error));
   if (code == CURLE_OK) return std::move(response);
+  if (code == CURLE_ABORTED_BY_CALLBACK && transfer.is_stalled) {
+    response.trouble = fmt::format("nothing came for {} s", timing_.stall_timeout.count());
+    return std::move(response);
+  }
   if (code == CURLE_ABORTED_BY_CALLBACK) return fail(ErrorCode::kCancelled, "interrupted");
   const std::string_view said = trim(handle_->message.data());
   const std::string what(said.empty() ? curl_easy_strerror(code) : said);

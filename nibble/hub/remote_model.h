@@ -27,6 +27,7 @@ struct RemoteFile {
   std::string etag;   // name among the blobs: SHA-256 of a large file (LFS), git's SHA-1 of a small one
 };
 
+// One thread at a time.
 class RemoteModel {
  public:
   RemoteModel(RemoteModel&&) noexcept;
@@ -45,8 +46,6 @@ class RemoteModel {
   // `length` bytes from `offset` on; kInvalidArgument past the end of the file. Not checked: hashes are
   // of whole files.
   Expected<std::vector<std::byte>> read_range(std::string_view path, uint64_t offset, uint64_t length) const;
-
-  HubClient& client() const { return *client_; }  // one thread at a time
 
  private:
   friend Expected<RemoteModel> open_remote(std::string_view, const HubSettings&);

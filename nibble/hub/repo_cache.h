@@ -3,10 +3,11 @@
 
 // One model's part of the cache (layout: checkpoint/hub_cache.h), for writing.
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <string>
 #include <string_view>
+#include <utility>
 
 #include "nibble/base/error.h"
 #include "nibble/hub/remote_model.h"
@@ -37,7 +38,6 @@ class RepoCache {
   // The folders, and the tag by which backup programs know a cache.
   Status create() const;
 
-  const std::filesystem::path& folder() const { return folder_; }
   std::filesystem::path blob(std::string_view etag) const;
   std::filesystem::path incomplete(std::string_view etag) const;
   std::filesystem::path lock(std::string_view etag) const;

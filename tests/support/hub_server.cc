@@ -280,7 +280,8 @@ HubServer::Answer HubServer::answer(const HubRequest& request) {
   return {.status = token.empty() ? 401 : 404, .headers = {{"X-Error-Code", "RepoNotFound"}}};
 }
 
-HubServer::Answer HubServer::list(const std::string& name, const HubRepo& repo, const std::string& target) const {
+HubServer::Answer HubServer::list(const std::string& name, const HubRepo& repo,
+                                  const std::string& target) const {
   const size_t cursor = target.find("cursor=");
   size_t skip = cursor == target.npos ? 0 : std::strtoull(target.c_str() + cursor + 7, nullptr, 10);
   Answer reply;
@@ -295,7 +296,8 @@ HubServer::Answer HubServer::list(const std::string& name, const HubRepo& repo, 
                                  fmt::format("<{}{}&cursor={}>; rel=\"next\"", endpoint(), base, index - 1));
       break;
     }
-    Json entry = {{"type", "file"}, {"path", path}, {"size", content.size()}, {"oid", hashes_.at(name + "/" + path)}};
+    Json entry = {
+        {"type", "file"}, {"path", path}, {"size", content.size()}, {"oid", hashes_.at(name + "/" + path)}};
     if (content.size() >= repo.lfs_from) {
       entry["lfs"] = {{"oid", entry["oid"]}, {"size", content.size()}, {"pointerSize", 130}};
       entry["oid"] = git_sha1("a pointer");
@@ -306,7 +308,8 @@ HubServer::Answer HubServer::list(const std::string& name, const HubRepo& repo, 
   return reply;
 }
 
-HubServer::Answer HubServer::resolve(const std::string& name, const HubRepo& repo, const std::string& path) const {
+HubServer::Answer HubServer::resolve(const std::string& name, const HubRepo& repo,
+                                     const std::string& path) const {
   const auto file = repo.files.find(path);
   if (file == repo.files.end()) {
     return {.status = 404, .headers = {{"X-Error-Code", "EntryNotFound"}, {"X-Repo-Commit", repo.commit}}};
