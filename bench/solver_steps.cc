@@ -77,8 +77,8 @@ Status print_ladder(const std::string& model, int bits, int64_t group_size, cons
     NIBBLE_TRY(const auto quantized, AutoModelForCausalLM::from_pretrained(folder.string(), load, pool));
     NIBBLE_TRY(const TokenScores scores, score_text(*quantized, &yardstick, text, "", pool));
     const Quality quality = summarize(scores, text, 0.95);
-    std::puts(
-        fmt::format("| {} | {:.6f} | {:.1f} |", rung.name, quality.divergence->kl.value, result.seconds).c_str());
+    std::puts(fmt::format("| {} | {:.6f} | {:.1f} |", rung.name, quality.divergence->kl.value, result.seconds)
+                  .c_str());
     std::fflush(stdout);
   }
   return {};

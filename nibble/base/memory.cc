@@ -40,7 +40,7 @@ size_t available_memory_bytes() {
 
 void return_freed_memory() {
 #if defined(__GLIBC__)
-  constexpr int kBlock = 4 << 20;
+  constexpr int kBlock = 1 << 20;
   ::mallopt(M_MMAP_THRESHOLD, kBlock);
   ::mallopt(M_TRIM_THRESHOLD, 2 * kBlock);  // what is free at the end of the heap
 #endif

@@ -16,7 +16,7 @@ size_t peak_memory_bytes();
 // cannot be read.
 size_t available_memory_bytes();
 
-// From now on blocks of 4 MiB and more go back to the system when they are freed. glibc's own rule keeps
+// From now on blocks of 1 MiB and more go back to the system when they are freed. glibc's own rule keeps
 // blocks of a size that was freed before: loading left holes of decoded weights between packed ones, which
 // took 190 MB of 880 (1.1B weights in NF4) and most huge pages. For main(); what was allocated stays as it
 // is.

@@ -7,6 +7,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/hub/remote_checkpoint.h"
 #include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
@@ -37,13 +38,27 @@ Expected<ModelPlanOptions> to_plan_options(const Options& options, const Machine
   return out;
 }
 
+// A model on this machine, or the headers of one that is only on the hub.
+Expected<ModelSource> open_source(const ModelOption& option) {
+  const auto missing = missing_from_cache(option.model, option.revision);
+  if (!missing || is_hub_offline()) {
+    NIBBLE_TRY(const ModelFiles files, find_model(option.model, option.revision));
+    return ModelSource::open(files);
+  }
+  log_line(LogLevel::kNormal,
+           fmt::format("{} is not in the cache: reading its headers on the hub", option.model));
+  NIBBLE_TRY(RemoteModel model, open_remote(to_string(*missing)));
+  NIBBLE_TRY(const RemoteHeaders headers, read_remote_headers(std::move(model)));
+  NIBBLE_TRY(ModelSource source, ModelSource::open(headers.files, headers.checkpoint));
+  source.tokenizer_bytes = headers.tokenizer_bytes;
+  return source;
+}
+
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   const Machine machine = read_machine();
-  NIBBLE_TRY(ModelPlanOptions request, to_plan_options(options, machine));
-  NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
-  NIBBLE_TRY(const ModelSource source, ModelSource::open(files));
-  request.tokenizer_bytes = tokenizer_file_bytes(files);
+  NIBBLE_TRY(const ModelPlanOptions request, to_plan_options(options, machine));
+  NIBBLE_TRY(const ModelSource source, open_source(options.model));
   ThreadPool pool(options.common.num_threads());
   const size_t buffer =
       linalg::probe_buffer_bytes(machine.last_level_cache_bytes(), machine.usable_memory_bytes());
@@ -88,7 +103,8 @@ const Command kPlanCommand = {
     .examples =
         "  nibble plan ./model\n"
         "  nibble plan ./model --max-memory 8G --ctx-size 8192 --parallel 4\n"
-        "  nibble plan ./model --methods nf4,gptq:4:32,gptq:2 --json",
+        "  nibble plan ./model --methods nf4,gptq:4:32,gptq:2 --json\n"
+        "  nibble plan org/name             # of a model that is only on the hub: reads headers",
     .define = define,
 };
 

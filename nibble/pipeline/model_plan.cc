@@ -156,15 +156,6 @@ size_t megabytes(size_t bytes) { return (bytes + 999'999) / 1'000'000; }
 
 }  // namespace
 
-size_t tokenizer_file_bytes(const ModelFiles& files) {
-  constexpr std::string_view kFile = "tokenizer.json";
-  const auto made = files.texts.find(std::string(kFile));
-  if (made != files.texts.end()) return made->second.size();
-  std::error_code error;
-  const uintmax_t bytes = std::filesystem::file_size(files.folder / kFile, error);
-  return error ? size_t{0} : static_cast<size_t>(bytes);
-}
-
 Expected<ModelPlan> plan_model(const ModelSource& source, const ModelPlanOptions& options,
                                const linalg::MachineSpeed& speed, ThreadPool& pool) {
   ModelPlan plan;
@@ -176,8 +167,7 @@ Expected<ModelPlan> plan_model(const ModelSource& source, const ModelPlanOptions
   const RunSettings settings = {.context = plan.context,
                                 .parallel = options.parallel,
                                 .threads = pool.num_threads(),
-                                .huge_pages = options.huge_pages,
-                                .tokenizer_bytes = options.tokenizer_bytes};
+                                .huge_pages = options.huge_pages};
   Planner planner(source, options, settings, speed, pool, plan.memory);
   NIBBLE_RETURN_IF_ERROR(add_rows(source, options, planner, plan));
   return plan;

@@ -22,7 +22,6 @@ struct ModelPlanOptions {
   size_t max_memory = 0;        // bytes; 0: available_memory
   size_t available_memory = 0;  // of the machine; 0: not known, everything fits
   bool huge_pages = true;
-  size_t tokenizer_bytes = 0;  // of tokenizer.json
 };
 
 struct PlanRow {
@@ -44,9 +43,6 @@ struct ModelPlan {
   std::vector<PlanRow> rows;
   std::vector<std::string> left_out;  // methods that this model cannot have, each with the reason
 };
-
-// Of tokenizer.json; 0 where there is none.
-size_t tokenizer_file_bytes(const ModelFiles& files);
 
 // kInvalidArgument: a quantized model with other methods than "float", which is then called what it is; a
 // context or a method that the model cannot have.

@@ -36,7 +36,8 @@ RunPlan run_of(const ModelSource& source, size_t context, size_t parallel = 1) {
 
 size_t tensor_bytes(const std::filesystem::path& folder) {
   size_t bytes = 0;
-  for (const auto& [name, info] : test::open_model(folder).checkpoint->tensors()) {
+  const ModelSource source = test::open_model(folder);
+  for (const auto& [name, info] : source.checkpoint->tensors()) {
     bytes += num_bytes(info).value_or(0);
   }
   return bytes;

@@ -121,9 +121,7 @@ constexpr size_t kProgramBytes = 25'000'000;
 constexpr size_t kTokenizerFactor = 16;
 
 size_t program_bytes(const ModelSource& source) {
-  std::error_code error;
-  const uintmax_t tokenizer = fs::file_size(source.files.folder / "tokenizer.json", error);
-  return kProgramBytes + (error ? 0 : kTokenizerFactor * static_cast<size_t>(tokenizer));
+  return kProgramBytes + kTokenizerFactor * source.tokenizer_bytes;
 }
 
 size_t stream_bytes(const ModelSource& source, const QuantizeOptions& options, size_t tokens, size_t inner) {

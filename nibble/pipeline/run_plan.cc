@@ -280,7 +280,7 @@ RunPlan plan_run(const ModelSource& source, const StorageMap& storage, const Run
     }
   }
 
-  plan.program_bytes = kProgramBytes + kTokenizerFactor * settings.tokenizer_bytes;
+  plan.program_bytes = kProgramBytes + kTokenizerFactor * source.tokenizer_bytes;
   plan.kv_bytes = settings.parallel * kv_cache_bytes(source.config, settings);
   const size_t tokens = std::max(settings.parallel, std::min(settings.prefill_chunk, settings.context));
   const ForwardShape shape = {source.spec, source.config, source.prefix_missing};

@@ -20,8 +20,7 @@ struct RunSettings {
   size_t parallel = 1;    // sequences at once
   size_t prefill_chunk = 512;
   size_t threads = 1;
-  bool huge_pages = true;      // transparent ones are there for large buffers
-  size_t tokenizer_bytes = 0;  // of tokenizer.json
+  bool huge_pages = true;  // transparent ones are there for large buffers
 };
 
 struct RunPlan {

@@ -1,12 +1,14 @@
 // `nibble plan` and `nibble doctor` as a user runs them.
 
 #include <filesystem>
+#include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
+#include "tests/support/hub_server.h"
 
 namespace nibble::test {
 namespace {
@@ -78,6 +80,47 @@ TEST(Plan, WrongRequestsAreStatus2) {
     EXPECT_TRUE(is_one_error(result.err)) << result.err;
   }
   EXPECT_EQ(run_program({"plan", "/no/such/model"}).status, 1);
+}
+
+TEST(Plan, ReadsOnlyHeadersOfAModelOnTheHub) {
+  HubServer server;
+  const TemporaryFolder home;
+  const RunOptions options = {.environment = {{"HF_ENDPOINT", server.endpoint()},
+                                              {"HF_HOME", home.path().string()},
+                                              {"no_proxy", "127.0.0.1,localhost"}}};
+  for (const char* name : {"tiny-llama", "gptq-4b-g128", "bnb-nf4-dq"}) {
+    HubRepo repo;
+    for (const auto& entry : std::filesystem::directory_iterator(model(name))) {
+      std::ifstream file(entry.path(), std::ios::binary);
+      repo.files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
+    }
+    server.add_repo(std::string("org/") + name, repo);
+    const ProgramResult remote =
+        run_program({"plan", std::string("org/") + name, "--json", "-t", "1"}, options);
+    const ProgramResult local = run_program({"plan", model(name), "--json", "-t", "1"});
+    ASSERT_EQ(remote.status, 0) << remote;
+    ASSERT_EQ(local.status, 0) << local;
+    const Json here = local.json()["methods"];
+    const Json there = remote.json()["methods"];
+    ASSERT_EQ(there.size(), here.size());
+    for (size_t i = 0; i < here.size(); ++i) {
+      EXPECT_EQ(there[i]["method"], here[i]["method"]);
+      EXPECT_EQ(there[i]["disk_bytes"], here[i]["disk_bytes"]);
+      EXPECT_EQ(there[i]["run"]["peak_memory_bytes"], here[i]["run"]["peak_memory_bytes"]);
+    }
+  }
+  size_t weights = 0;
+  for (const HubRequest& request : server.requests()) {
+    if (request.target.find("tiny-llama/resolve") == std::string::npos) continue;
+    EXPECT_EQ(request.target.find("tokenizer.json"), std::string::npos) << request.target;
+    weights += request.target.find("model.safetensors") != std::string::npos ? 1 : 0;
+  }
+  EXPECT_LE(weights, 3u);  // the beginning of the file; asked for where it is, and there
+  EXPECT_FALSE(std::filesystem::exists(home.path() / "hub"));
+
+  const ProgramResult missing = run_program({"plan", "org/none"}, options);
+  EXPECT_EQ(missing.status, 1) << missing;
+  EXPECT_THAT(missing.err, HasSubstr("org/none"));
 }
 
 TEST(Doctor, SaysWhatAMachineIs) {
