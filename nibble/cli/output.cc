@@ -15,7 +15,9 @@ namespace nibble::cli {
 namespace fs = std::filesystem;
 namespace {
 
-bool g_reader_is_gone = false;  // the main thread alone writes results
+// The main thread alone writes results.
+bool g_reader_is_gone = false;
+Json g_error_attachments = Json::object();
 
 std::string name_of(const fs::path& path) { return path.string(); }
 
@@ -43,6 +45,10 @@ Status write_stdout(std::string_view text) {
 }
 
 Status write_json(const Json& json, int indent) { return write_stdout(dump_json(json, indent) + "\n"); }
+
+void attach_to_error(const std::string& key, Json value) { g_error_attachments[key] = std::move(value); }
+
+const Json& error_attachments() { return g_error_attachments; }
 
 bool stdout_reader_is_gone() { return g_reader_is_gone; }
 

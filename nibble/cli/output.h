@@ -4,6 +4,7 @@
 // Where results go: stdout, or a file or folder named with -o.
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 #include "nibble/base/json.h"
@@ -15,6 +16,11 @@ namespace nibble::cli {
 // are errors.
 Status write_stdout(std::string_view text);
 Status write_json(const Json& json, int indent = 2);  // and a newline
+
+// Puts `value` beside the error of this command, in the one object that --json prints where it fails:
+// {"error": {...}, "plan": {...}}.
+void attach_to_error(const std::string& key, Json value);
+const Json& error_attachments();  // an object
 
 // True once a write found that nobody reads stdout any more: there is no one to complain to.
 bool stdout_reader_is_gone();

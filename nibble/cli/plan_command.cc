@@ -67,8 +67,9 @@ Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
   NIBBLE_TRY(const ModelPlan plan, plan_model(source, request, speed, pool));
   if (Status fits = check_any_runs(plan); !fits) {
-    // The table says how much is missing; with --json the error stands alone on stdout.
+    // The numbers say how much is missing.
     if (!options.common.json) NIBBLE_RETURN_IF_ERROR(write_stdout(to_text(plan)));
+    attach_to_error("plan", to_json(plan));
     return fits;
   }
   if (!options.common.json) return write_stdout(to_text(plan));

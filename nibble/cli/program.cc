@@ -192,11 +192,12 @@ std::string_view code_name(ErrorCode code) {
 void report(const Error& error, bool json) {
   if (stdout_reader_is_gone()) return;  // as `cat` when `head` has seen enough
   if (json) {
-    const Json object = {{"error",
-                          {{"code", code_name(error.code)},
-                           {"what", error.what},
-                           {"where", error.where},
-                           {"fix", error.fix}}}};
+    Json object = {{"error",
+                    {{"code", code_name(error.code)},
+                     {"what", error.what},
+                     {"where", error.where},
+                     {"fix", error.fix}}}};
+    object.update(error_attachments());
     // If stdout cannot be written to either, stderr still says what happened.
     static_cast<void>(write_json(object));
   }

@@ -215,9 +215,14 @@ Status quantize(const Options& options) {
   ThreadPool pool(options.common.num_threads());
   if (options.dry_run) {
     NIBBLE_TRY(const QuantizePlan plan, plan_quantization(files, options.out.output, request, pool));
-    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(nibble::to_json(plan))
-                                               : write_stdout(to_text(plan) + "\n"));
-    return check_fits(plan, request, options.out.output);
+    const Status fits = check_fits(plan, request, options.out.output);
+    if (!fits) attach_to_error("plan", nibble::to_json(plan));
+    if (!options.common.json) {
+      NIBBLE_RETURN_IF_ERROR(write_stdout(to_text(plan) + "\n"));
+    } else if (fits) {
+      NIBBLE_RETURN_IF_ERROR(write_json(nibble::to_json(plan)));
+    }
+    return fits;
   }
   NIBBLE_TRY(const QuantizeResult result, quantize_model(files, options.out.output, request, pool));
   for (const std::string& warning : result.warnings) warn_once(warning);

@@ -90,12 +90,13 @@ size_t kv_cache_bytes(const PretrainedConfig& config, const RunSettings& setting
   return blocks * buffer_resident_bytes(block, settings.huge_pages);
 }
 
-// Rows of an embedding are read one by one, here and there, each with the pages around it.
+// Rows of an embedding are read one by one, here and there, each with the pages around it. A text of n tokens
+// has about n^0.85 different ones (English, 49152 tokens: 286 of 512, 878 of 2048, often neighbours).
 size_t touched_embedding_bytes(size_t bytes, size_t tokens) {
   const double pieces = static_cast<double>(bytes) / static_cast<double>(kFaultBytes);
   if (pieces < 1) return bytes;
-  return static_cast<size_t>(static_cast<double>(bytes) *
-                             (1.0 - std::exp(-static_cast<double>(tokens) / pieces)));
+  const double different = std::pow(static_cast<double>(tokens), 0.85);
+  return static_cast<size_t>(static_cast<double>(bytes) * (1.0 - std::exp(-different / pieces)));
 }
 
 // What decoding the codes of a module takes: one byte per code, scales and zero points as floats, and the

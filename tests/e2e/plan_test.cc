@@ -59,10 +59,21 @@ TEST(Plan, WhatFitsInNoWayIsStatus3WithTheWayOut) {
   EXPECT_EQ(error["code"], "out_of_memory");
   EXPECT_THAT(error["what"].get<std::string>(), HasSubstr("--max-memory"));
   EXPECT_THAT(error["fix"].get<std::string>(), HasSubstr("fits --max-memory"));
+  EXPECT_EQ(result.json()["plan"]["methods"][0]["fits"], false);
 
   const ProgramResult table = run_program({"plan", model("tiny-llama"), "--max-memory", "20M"});
   EXPECT_EQ(table.status, 3);
   EXPECT_THAT(table.out, HasSubstr("* more than the 20 MB that there are"));
+}
+
+TEST(Plan, AQuantizationThatDoesNotFitIsOneObjectToo) {
+  const TemporaryFolder folder;
+  const ProgramResult result =
+      run_program({"quantize", model("tiny-llama"), "-o", (folder.path() / "out").string(), "--dry-run",
+                   "--json", "--max-memory", "1M"});
+  EXPECT_EQ(result.status, 3) << result;
+  EXPECT_EQ(result.json()["error"]["code"], "out_of_memory");
+  EXPECT_GT(result.json()["plan"]["peak_memory_bytes"], 1'000'000);
 }
 
 TEST(Plan, WrongRequestsAreStatus2) {
