@@ -86,6 +86,16 @@ std::string free_id(std::string_view path, const std::set<std::string>& taken) {
   return unique;
 }
 
+// A finished model of these very settings is taken as it is, an unfinished one goes on; one of other settings
+// is replaced, since the folder is the comparison's own.
+Expected<QuantizeResult> make_or_find(const ModelFiles& files, const fs::path& folder,
+                                      QuantizeOptions request, ThreadPool& pool) {
+  auto result = quantize_model(files, folder, request, pool);
+  if (result || result.error().code != ErrorCode::kInvalidArgument) return result;
+  request.overwrite = true;
+  return quantize_model(files, folder, request, pool);
+}
+
 // Makes the model of `method` in workdir, or finds it there.
 Expected<Candidate> quantized_candidate(const CompareOptions& options, const Method& method,
                                         const ModelFiles& files, ThreadPool& pool) {
@@ -93,15 +103,14 @@ Expected<Candidate> quantized_candidate(const CompareOptions& options, const Met
   QuantizeOptions request = method.options;
   request.dataset = options.dataset;
   request.data = options.data;
-  request.check = false;     // the comparison is the check
-  request.overwrite = true;  // of a run with other settings: the folder is the comparison's own
+  request.check = false;  // the comparison is the check
   request.show_progress = options.show_progress;
   Candidate candidate;
   candidate.id = method.id;
   candidate.label = method.label;
   candidate.path = folder.string();
   if (options.show_progress) log_line(LogLevel::kNormal, method.label + ":");
-  NIBBLE_TRY(const QuantizeResult result, at(method.label, quantize_model(files, folder, request, pool)));
+  NIBBLE_TRY(const QuantizeResult result, at(method.label, make_or_find(files, folder, request, pool)));
   for (const std::string& warning : result.warnings) warn_once(warning);
   const fs::path record = options.workdir / "models" / (method.id + ".json");
   if (result.was_finished) {
