@@ -21,9 +21,9 @@ struct MachineSpeed {
   size_t buffer_bytes = 0;     // that were read, again and again
   size_t streams = 1;          // per thread, with which all threads read fastest
   double read_one_stream = 0;  // bytes/s of one thread that reads one linear stream
-  Peak read = {};  // bytes/s, with as many streams per thread as help
-  Peak f32 = {};   // operations/s
-  Peak int8 = {};  // operations/s; 0 where the instruction set has no such product
+  Peak read = {};              // bytes/s, with as many streams per thread as help
+  Peak f32 = {};               // operations/s
+  Peak int8 = {};              // operations/s; 0 where the instruction set has no such product
 };
 
 struct MeasureOptions {
