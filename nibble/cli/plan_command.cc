@@ -26,7 +26,7 @@ struct Options {
 Expected<ModelPlanOptions> to_plan_options(const Options& options, const Machine& machine) {
   ModelPlanOptions out;
   if (!options.methods.empty()) {
-    NIBBLE_TRY(out.methods, at("--methods", parse_methods(options.methods)));
+    NIBBLE_TRY(out.methods, parse_methods(options.methods));
   }
   if (!options.max_memory.empty()) {
     NIBBLE_TRY(out.max_memory, at("--max-memory", parse_bytes(options.max_memory)));
@@ -89,7 +89,7 @@ Action define(CLI::App& app) {
       ->type_name("SIZE");
   app.add_option(
          "--methods", options->methods,
-         "float, nf4, fp4, int8, nf4-dq, gptq:BITS[:GROUP], awq:4[:GROUP], rtn:BITS[:GROUP], with commas "
+         "float, nf4, fp4, int8, nf4-dq, and gptq, awq or rtn with :BITS, :GROUP_SIZE, :EFFORT, with commas "
          "between them (default: float,nf4,nf4-dq,int8,gptq:4,gptq:3,awq:4)")
       ->type_name("LIST");
   add_common_options(app, options->common, "Print the plan as JSON");

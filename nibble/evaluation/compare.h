@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "nibble/calibration/dataset.h"
-#include "nibble/evaluation/method.h"
 #include "nibble/evaluation/multiple_choice.h"
 #include "nibble/evaluation/speed.h"
 #include "nibble/evaluation/text_windows.h"
 #include "nibble/evaluation/verdict.h"
+#include "nibble/pipeline/method.h"
 
 namespace nibble {
 

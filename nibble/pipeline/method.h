@@ -1,9 +1,9 @@
 #ifndef NIBBLE_PIPELINE_METHOD_H_
 #define NIBBLE_PIPELINE_METHOD_H_
 
-// Ways to store a model, as people name them where several are compared: "float,nf4,gptq:3:64".
+// The short names of quantizations that are planned and compared: "gptq:4:128", "awq", "nf4-dq", "int8",
+// "float".
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,19 +13,25 @@
 namespace nibble {
 
 struct Method {
-  std::string name;                              // "gptq:4", as it was written but for spelling
-  std::optional<QuantizeOptions> quantize = {};  // nothing: the model as it is stored
+  std::string id;     // fit for a file name: "gptq-4-128"
+  std::string label;  // "GPTQ 4-bit g128"
+  std::string name;   // "float", "gptq", "awq", "rtn", "nf4", "fp4", "int8"
+  int bits = 0;
+  bool quantizes = true;    // false: "float", the model as it is
+  QuantizeOptions options;  // how it is made
+  std::string command;      // flags of `nibble quantize` that make the same
 };
 
-// "float"; "nf4", "fp4", "int8"; "nf4-dq", "fp4-dq" (double quantization); "gptq", "awq" and "rtn" (GPTQ
-// files without calibration), with ":BITS" and ":BITS:GROUP" (default 4 and up to 128). kInvalidArgument
-// lists these.
-Expected<Method> parse_method(std::string_view text);
-// Separated by commas; none twice.
-Expected<std::vector<Method>> parse_methods(std::string_view text);
+// float | nf4 | nf4-dq | fp4 | fp4-dq | int8 | gptq, awq or rtn[:BITS[:GROUP_SIZE[:EFFORT]]].
+// kInvalidArgument names the word and what is allowed.
+Expected<Method> parse_method(std::string_view word);
+// "gptq:4:128,awq,nf4"; a word twice is an error.
+Expected<std::vector<Method>> parse_methods(std::string_view words);
 
-// float,nf4,nf4-dq,int8,gptq:4,gptq:3,awq:4.
-inline constexpr std::string_view kDefaultMethods = "float,nf4,nf4-dq,int8,gptq:4,gptq:3,awq:4";
+// What `nibble compare MODEL` compares.
+inline constexpr std::string_view kDefaultMethods = "float,nf4,nf4-dq,int8,gptq:4,awq:4";
+// What `nibble plan MODEL` plans.
+inline constexpr std::string_view kPlannedMethods = "float,nf4,nf4-dq,int8,gptq:4,gptq:3,awq:4";
 
 }  // namespace nibble
 

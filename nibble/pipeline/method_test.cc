@@ -8,43 +8,38 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(Method, NamesSayHow) {
-  EXPECT_FALSE(parse_method("float").value().quantize.has_value());
-  const Method nf4 = parse_method("nf4+dq").value();
-  EXPECT_EQ(nf4.name, "nf4-dq");
-  const auto& bnb = std::get<BitsAndBytesConfig>(nf4.quantize->config);
-  EXPECT_TRUE(bnb.load_in_4bit && bnb.bnb_4bit_use_double_quant);
-  EXPECT_EQ(bnb.bnb_4bit_quant_type, "nf4");
-  EXPECT_TRUE(std::get<BitsAndBytesConfig>(parse_method("int8")->quantize->config).load_in_8bit);
+TEST(Method, ShortNamesBecomeConfigurations) {
+  const Method gptq = parse_method("gptq:3:64:best").value();
+  EXPECT_EQ(gptq.id, "gptq-3-64-best");
+  EXPECT_EQ(gptq.label, "GPTQ 3-bit g64 (best)");
+  EXPECT_EQ(std::get<GPTQConfig>(gptq.options.config).bits, 3);
+  EXPECT_EQ(std::get<GPTQConfig>(gptq.options.config).group_size, 64);
+  EXPECT_EQ(gptq.options.effort, Effort::kBest);
+  EXPECT_FALSE(gptq.options.fit_group_size);
+  EXPECT_EQ(gptq.command, "--method gptq --bits 3 --group-size 64 --effort best");
 
-  const Method gptq = parse_method("gptq:3").value();
-  EXPECT_TRUE(gptq.quantize->fit_group_size);
-  EXPECT_EQ(std::get<GPTQConfig>(gptq.quantize->config).bits, 3);
-  const Method fixed = parse_method("gptq:5:64").value();
-  EXPECT_FALSE(fixed.quantize->fit_group_size);
-  EXPECT_EQ(std::get<GPTQConfig>(fixed.quantize->config).group_size, 64);
-  EXPECT_EQ(std::get<GPTQConfig>(fixed.quantize->config).checkpoint_format, "gptq_p");
-  EXPECT_EQ(parse_method("awq")->name, "awq:4");
-  EXPECT_EQ(std::get<AwqConfig>(parse_method("awq:4:32")->quantize->config).group_size, 32);
-  EXPECT_TRUE(parse_method("rtn:8")->quantize->round_to_nearest);
+  const Method awq = parse_method("awq").value();
+  EXPECT_EQ(std::get<AwqConfig>(awq.options.config).bits, 4);
+  EXPECT_TRUE(awq.options.fit_group_size);
+
+  const Method nf4 = parse_method("nf4-dq").value();
+  EXPECT_TRUE(std::get<BitsAndBytesConfig>(nf4.options.config).bnb_4bit_use_double_quant);
+  EXPECT_FALSE(parse_method("float").value().quantizes);
+  EXPECT_TRUE(parse_method("rtn:8:-1").value().options.round_to_nearest);
 }
 
-TEST(Method, TheDefaultsAreMethods) {
-  const auto methods = parse_methods(kDefaultMethods);
-  ASSERT_TRUE(methods.has_value()) << to_string(methods.error());
-  EXPECT_EQ(methods->size(), 7u);
-}
-
-TEST(Method, WhatIsNoneIsRefused) {
-  for (const char* text :
-       {"", "gguf", "nf4:4", "int8-dq", "gptq:", "gptq:4:", "gptq:x", "gptq:4:64:1", "gptq:9", "gptq:1",
-        "gptq:4:0", "awq:3:128:", "float,,nf4", "float,", "nf4,nf4", "nf4-dq,nf4+dq"}) {
-    const auto methods = parse_methods(text);
-    ASSERT_FALSE(methods.has_value()) << text;
-    EXPECT_EQ(methods.error().code, ErrorCode::kInvalidArgument) << text;
+TEST(Method, WrongOnesAreNamed) {
+  for (const char* word :
+       {"gptq:9", "gptq:4:0", "gptq:4:128:soon", "awq:3", "nf5", "", "gptq:4:64:best:x", "gptq:x"}) {
+    const auto method = parse_method(word);
+    ASSERT_FALSE(method) << word;
+    EXPECT_THAT(to_string(method.error()), HasSubstr(fmt::format("\"{}\": ", word)));
+    EXPECT_THAT(method.error().fix, HasSubstr("gptq:4:128"));
   }
-  EXPECT_THAT(to_string(parse_methods("q4_0").error()), HasSubstr("Methods are float, nf4"));
+  EXPECT_THAT(to_string(parse_methods("nf4,gptq,nf4").error()), HasSubstr("named twice"));
 }
+
+TEST(Method, TheDefaultListIsValid) { EXPECT_EQ(parse_methods(kDefaultMethods).value().size(), 6u); }
 
 }  // namespace
 }  // namespace nibble

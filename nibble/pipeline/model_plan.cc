@@ -25,7 +25,7 @@ Expected<size_t> context_of(const PretrainedConfig& config, const ModelPlanOptio
 }
 
 // "gptq:4:128" of what a configuration says.
-std::string name_of(const QuantizationConfig& config, bool round_to_nearest) {
+std::string name_of(const QuantizationConfig& config, bool round_to_nearest = false) {
   if (const auto* const bnb = std::get_if<BitsAndBytesConfig>(&config)) {
     if (bnb->load_in_8bit) return "int8";
     return bnb->bnb_4bit_quant_type + (bnb->bnb_4bit_use_double_quant ? "-dq" : "");
@@ -35,6 +35,20 @@ std::string name_of(const QuantizationConfig& config, bool round_to_nearest) {
   }
   const auto& gptq = std::get<GPTQConfig>(config);
   return fmt::format("{}:{}:{}", round_to_nearest ? "rtn" : "gptq", gptq.bits, gptq.group_size);
+}
+
+std::string_view effort_suffix(Effort effort) {
+  switch (effort) {
+    case Effort::kCompat:
+      return ":compat";
+    case Effort::kFast:
+      return ":fast";
+    case Effort::kDefault:
+      return "";
+    case Effort::kBest:
+      return ":best";
+  }
+  return "";
 }
 
 double bits_each(size_t bytes, size_t weights) {
@@ -84,9 +98,8 @@ class Planner {
 
   Expected<PlanRow> as_stored() {
     PlanRow row;
-    row.method = source_.quantization && !source_.quantized.empty()
-                     ? name_of(*source_.quantization, /*round_to_nearest=*/false)
-                     : "float";
+    row.method =
+        source_.quantization && !source_.quantized.empty() ? name_of(*source_.quantization) : "float";
     row.disk_bytes = all_tensor_bytes(*source_.checkpoint);
     NIBBLE_TRY(row.bits_per_weight, stored_bits(source_));
     NIBBLE_TRY(const StorageMap storage, stored_linears(source_));
@@ -99,6 +112,7 @@ class Planner {
     NIBBLE_TRY(const Jobs jobs, make_jobs(source_, request));
     PlanRow row;
     row.method = name_of(jobs.config, request.round_to_nearest);
+    row.method += effort_suffix(request.effort);
     // Once for all rows, so that they can be compared.
     if (gemm_speed_ == 0) gemm_speed_ = linalg::measure_gemm(linalg::fastest_arithmetic(), pool_);
     NIBBLE_TRY(row.quantize, make_plan(source_, jobs, request, calibration_lengths(source_.config, request),
@@ -132,21 +146,21 @@ Status add_rows(const ModelSource& source, const ModelPlanOptions& options, Plan
   const bool by_default = options.methods.empty();
   std::vector<Method> methods = options.methods;
   if (by_default) {
-    NIBBLE_TRY(methods, parse_methods(source.quantized.empty() ? kDefaultMethods : "float"));
+    NIBBLE_TRY(methods, parse_methods(source.quantized.empty() ? kPlannedMethods : "float"));
   }
   for (const Method& method : methods) {
-    if (method.quantize && !source.quantized.empty()) {
+    if (method.quantizes && !source.quantized.empty()) {
       return fail(ErrorCode::kInvalidArgument, "the model is quantized already")
-          .at(method.name)
+          .at(method.label)
           .with_fix("Plan from the float model, or leave --methods out.");
     }
-    auto row = method.quantize ? planner.quantized(*method.quantize) : planner.as_stored();
+    auto row = method.quantizes ? planner.quantized(method.options) : planner.as_stored();
     if (row) {
       plan.rows.push_back(std::move(*row));
     } else if (by_default) {
-      plan.left_out.push_back(fmt::format("{}: {}", method.name, row.error().what));
+      plan.left_out.push_back(fmt::format("{}: {}", method.label, row.error().what));
     } else {
-      return Failure(std::move(row).error().at(method.name));
+      return Failure(std::move(row).error().at(method.label));
     }
   }
   return {};

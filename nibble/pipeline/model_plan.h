@@ -16,7 +16,7 @@
 namespace nibble {
 
 struct ModelPlanOptions {
-  std::vector<Method> methods = {};    // none: kDefaultMethods of a float model, a quantized one as it is
+  std::vector<Method> methods = {};    // none: kPlannedMethods of a float model, a quantized one as it is
   std::optional<size_t> context = {};  // nothing: what the model was made for, 4096 at most
   size_t parallel = 1;
   size_t max_memory = 0;        // bytes; 0: available_memory
@@ -25,7 +25,7 @@ struct ModelPlanOptions {
 };
 
 struct PlanRow {
-  std::string method;          // "float", "gptq:4:64"
+  std::string method;          // "float", "gptq:4:64", "gptq:4:64:best"
   size_t disk_bytes = 0;       // all tensors
   double bits_per_weight = 0;  // of the linear layers, all their tensors counted
   RunPlan run;

@@ -85,7 +85,7 @@ std::string to_text(const ModelPlan& plan) {
   const auto line = [&out](const auto&... cells) {
     out += fmt::format("{:<11} {:>5} {:>7} {:>7} {:>7} {:>8} {:>6} {:>6} {:>8} {:>6}\n", cells...);
   };
-  out += fmt::format("\n\n{:<39} {:<30} {}\n", "", "to run", "to quantize");
+  out += fmt::format("\n\n{:<27}{:<39}{}\n", "", "to run", "to quantize");
   line("method", "bits", "disk", "weights", "cache", "memory ", "prompt", "answer", "memory ", "time");
   bool over = false;
   for (const PlanRow& row : plan.rows) {

@@ -83,7 +83,7 @@ TEST(ModelPlan, FilesAreAsLargeAsForetold) {
     const Method method = parse_method(name).value();
     const ModelPlan plan = plan_of(source, {.methods = {method}});
     const test::TemporaryFolder folder;
-    QuantizeOptions options = *method.quantize;
+    QuantizeOptions options = method.options;
     options.check = false;
     ThreadPool pool(2);
     const auto written = quantize_model(source.files, folder.path() / "out", options, pool);
@@ -169,7 +169,8 @@ TEST(ModelPlan, RefusesWhatTheModelCannotHave) {
   EXPECT_THAT(refused("gptq-4b-g128", {.methods = parse_methods("nf4").value()}),
               HasSubstr("quantized already"));
   EXPECT_THAT(refused("tiny-llama", {.context = 4096}), HasSubstr("made for 1024 tokens"));
-  EXPECT_THAT(refused("tiny-llama", {.methods = parse_methods("awq:4:96").value()}), HasSubstr("awq:4:96"));
+  EXPECT_THAT(refused("tiny-llama", {.methods = parse_methods("awq:4:96").value()}),
+              HasSubstr("AWQ 4-bit g96"));
 }
 
 TEST(ModelPlan, TheTableFitsATerminal) {
