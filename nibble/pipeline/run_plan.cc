@@ -20,7 +20,7 @@ constexpr size_t kTokenizerFactor = 3;
 // Pages that a read of a mapped file brings in with the one that was asked for ("fault around").
 constexpr size_t kFaultBytes = size_t{64} << 10;
 
-// --- speed: docs/plan.md says how these were measured ---
+// --- speed: guesses from single kernels, docs/plan.md; whole runs on a quiet machine should replace them ---
 
 struct KindSpeed {
   double read_share;     // of the bandwidth of all threads, when one token reads the weight
