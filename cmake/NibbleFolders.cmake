@@ -64,3 +64,9 @@ function(nibble_folder name)
     target_link_libraries(${name}_bench PRIVATE nibble_${name} nibble_options benchmark::benchmark_main)
   endif()
 endfunction()
+
+# nibble_embed(SOURCE MACRO FILE): SOURCE puts FILE into the program; MACRO is its path (base/embed.h).
+function(nibble_embed source macro file)
+  set_property(SOURCE ${source} APPEND PROPERTY COMPILE_DEFINITIONS ${macro}="${PROJECT_SOURCE_DIR}/${file}")
+  set_property(SOURCE ${source} APPEND PROPERTY OBJECT_DEPENDS ${PROJECT_SOURCE_DIR}/${file})
+endfunction()

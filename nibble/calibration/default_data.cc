@@ -1,23 +1,11 @@
-// default_data.txt, put into the program by the assembler.
+// default_data.txt, as it stands inside the program.
 
 #include <string>
 
+#include "nibble/base/embed.h"
 #include "nibble/calibration/dataset.h"
 
-// clang-format off
-asm(R"(
-  .pushsection .rodata
-  .globl nibble_default_data_begin
-  .globl nibble_default_data_end
-nibble_default_data_begin:
-  .incbin ")" NIBBLE_DEFAULT_DATA R"("
-nibble_default_data_end:
-  .popsection
-)");
-// clang-format on
-
-extern "C" const char nibble_default_data_begin[];
-extern "C" const char nibble_default_data_end[];
+NIBBLE_EMBED(nibble_default_data, NIBBLE_DEFAULT_DATA);
 
 namespace nibble {
 namespace {
@@ -31,8 +19,7 @@ struct DefaultText {
 
 DefaultText split_default_text() {
   constexpr std::string_view kBreak = "\n\n";
-  std::string_view left(nibble_default_data_begin,
-                        static_cast<size_t>(nibble_default_data_end - nibble_default_data_begin));
+  std::string_view left = NIBBLE_EMBEDDED(nibble_default_data);
   DefaultText text;
   for (size_t paragraph = 1; !left.empty(); ++paragraph) {
     const size_t end = left.find(kBreak);

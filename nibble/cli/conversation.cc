@@ -16,15 +16,6 @@ size_t context_size(const CausalLM& model, const ConversationOptions& options) {
 
 }  // namespace
 
-Expected<std::vector<int32_t>> encode_chat(const Tokenizer& tokenizer, const Json& messages) {
-  NIBBLE_TRY(const RenderedChat chat,
-             tokenizer.apply_chat_template(messages, /*tools=*/nullptr, /*add_generation_prompt=*/true));
-  // The template writes BOS and the like itself.
-  const EncodeOptions options = {.add_special_tokens = false, .literal = chat.literal};
-  NIBBLE_TRY(Encoding encoding, tokenizer.encode(chat.text, options));
-  return std::move(encoding.ids);
-}
-
 Conversation::Conversation(const CausalLM& model, const Tokenizer& tokenizer, GenerationConfig config,
                            const ConversationOptions& options, ThreadPool& pool)
     : model_(model),

@@ -15,10 +15,6 @@
 
 namespace nibble::cli {
 
-// The ids of messages through the model's chat template, ready for the answer. What the messages
-// hold stays text, even where it spells a special token.
-Expected<std::vector<int32_t>> encode_chat(const Tokenizer& tokenizer, const Json& messages);
-
 struct ConversationOptions {
   size_t max_context = 0;  // --ctx-size; 0: what the model allows
   size_t prefill_chunk = 512;

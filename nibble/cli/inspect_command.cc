@@ -2,9 +2,9 @@
 
 #include "nibble/base/log.h"
 #include "nibble/cli/command.h"
-#include "nibble/cli/inspect_model.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/models/inspect_model.h"
 
 namespace nibble::cli {
 namespace {

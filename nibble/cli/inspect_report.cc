@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "nibble/base/memory.h"
-#include "nibble/cli/inspect_model.h"
+#include "nibble/models/inspect_model.h"
 
 namespace nibble {
 namespace {

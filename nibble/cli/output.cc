@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "nibble/base/atomic_file.h"
@@ -45,12 +46,26 @@ Status write_json(const Json& json, int indent) { return write_stdout(dump_json(
 
 bool stdout_reader_is_gone() { return g_reader_is_gone; }
 
-bool stderr_has_color() {
+namespace {
+
+bool has_color(int fd) {
   const char* const no_color = std::getenv("NO_COLOR");
   if (no_color != nullptr && *no_color != '\0') return false;
   const char* const term = std::getenv("TERM");
   if (term == nullptr || std::string_view(term) == "dumb") return false;
-  return ::isatty(STDERR_FILENO) == 1;
+  return ::isatty(fd) == 1;
+}
+
+}  // namespace
+
+bool stderr_has_color() { return has_color(STDERR_FILENO); }
+bool stdout_has_color() { return has_color(STDOUT_FILENO); }
+
+size_t terminal_columns() {
+  constexpr size_t kOfNoTerminal = 100;
+  winsize size{};
+  const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : kOfNoTerminal;
 }
 
 Status check_output_file(const fs::path& path, bool force) {

@@ -21,6 +21,10 @@ bool stdout_reader_is_gone();
 
 // Whether "error:" may be red: a terminal, and NO_COLOR is not set (https://no-color.org).
 bool stderr_has_color();
+bool stdout_has_color();  // and the same for a table
+
+// Columns of the terminal that stdout is; 100 where it is none.
+size_t terminal_columns();
 
 // Before long work starts: the file can be created there and is not there yet (or force). It may
 // not be one of the model's own files.

@@ -21,7 +21,8 @@ namespace nibble::cli {
 namespace {
 
 const Command* const kCommands[] = {&kRunCommand,      &kInspectCommand,    &kLogitsCommand,
-                                    &kQuantizeCommand, &kDequantizeCommand, &kConvertCommand,
+                                    &kQuantizeCommand, &kCompareCommand,    &kEvalCommand,
+                                    &kBenchCommand,    &kDequantizeCommand, &kConvertCommand,
                                     &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {

@@ -120,7 +120,7 @@ Json first_messages(const Options& options) {
 Expected<std::vector<int32_t>> encode_turn(const Loaded& loaded, const std::string& text, Json& messages) {
   if (loaded.chat) {
     messages.push_back({{"role", "user"}, {"content", text}});
-    return encode_chat(loaded.tokenizer, messages);
+    return loaded.tokenizer.encode_chat(messages);
   }
   NIBBLE_TRY(Encoding encoding, loaded.tokenizer.encode(text));
   return std::move(encoding.ids);

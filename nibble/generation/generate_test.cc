@@ -64,6 +64,11 @@ class ScriptedModel final : public CausalLM {
     }
     return {};
   }
+  Status forward_hidden(std::span<const SequenceChunk>, MatrixView<float>, ExecutionContext&) const override {
+    return fail(ErrorCode::kUnsupported, "generate() wants logits");
+  }
+  void head_logits(MatrixView<const float>, MatrixView<float>, ExecutionContext&) const override {}
+  size_t head_size() const override { return 0; }
   std::unique_ptr<KvCache> make_cache(size_t max_tokens) const override {
     return std::make_unique<KvCache>(KvCacheShape{1, 1, 8}, max_tokens);
   }

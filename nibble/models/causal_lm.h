@@ -41,6 +41,17 @@ struct WeightBytes {
   size_t total() const { return linear + embedding + head + norm; }
 };
 
+// Looks at a forward pass, for comparisons: ExecutionContext::observer. Called by the thread that runs it.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  // A linear of block `layer` ("self_attn.q_proj") made y of x: [tokens, features]. Not for experts.
+  virtual void linear(size_t layer, std::string_view name, MatrixView<const float> x,
+                      MatrixView<const float> y) = 0;
+  // What block `layer` hands on: [tokens, hidden_size].
+  virtual void block(size_t layer, MatrixView<const float> hidden) = 0;
+};
+
 class CausalLM {
  public:
   virtual ~CausalLM() = default;
@@ -51,6 +62,14 @@ class CausalLM {
   // of threads. kInvalidArgument for a token outside the vocabulary; kOutOfMemory when a cache is full.
   virtual Status forward(std::span<const SequenceChunk> chunks, MatrixView<float> logits,
                          ExecutionContext& context) const = 0;
+
+  // forward() in two steps that may be far apart: what the head reads is small, logits are not.
+  // hidden: [sum of num_logits, head_size()]; logits: [hidden.rows(), vocab_size].
+  virtual Status forward_hidden(std::span<const SequenceChunk> chunks, MatrixView<float> hidden,
+                                ExecutionContext& context) const = 0;
+  virtual void head_logits(MatrixView<const float> hidden, MatrixView<float> logits,
+                           ExecutionContext& context) const = 0;
+  virtual size_t head_size() const = 0;
 
   // An empty cache for one sequence of at most `max_tokens`; it grows by need.
   virtual std::unique_ptr<KvCache> make_cache(size_t max_tokens) const = 0;

@@ -44,7 +44,7 @@ std::string Decoder::kernels() const {
   return text;
 }
 
-Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> logits) const {
+Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> out, size_t width) const {
   size_t num_logits = 0;
   for (const SequenceChunk& chunk : chunks) {
     num_logits += chunk.num_logits;
@@ -68,16 +68,26 @@ Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> l
           .with_fix("Use a shorter text.");
     }
   }
-  if (logits.rows() != num_logits || (num_logits > 0 && logits.cols() != config_.vocab_size)) {
-    return fail(ErrorCode::kInvalidArgument, "room for [{}, {}] logits, but [{}, {}] are computed",
-                logits.rows(), logits.cols(), num_logits, config_.vocab_size);
+  if (out.rows() != num_logits || (num_logits > 0 && out.cols() != width)) {
+    return fail(ErrorCode::kInvalidArgument, "room for [{}, {}] numbers, but [{}, {}] are computed",
+                out.rows(), out.cols(), num_logits, width);
   }
   return {};
 }
 
 Status Decoder::forward(std::span<const SequenceChunk> chunks, MatrixView<float> logits,
                         ExecutionContext& context) const {
-  NIBBLE_RETURN_IF_ERROR(check(chunks, logits));
+  NIBBLE_RETURN_IF_ERROR(check(chunks, logits, config_.vocab_size));
+  const Arena::Scope scope(context.arena);
+  const MatrixView<float> hidden = context.arena.take_matrix(logits.rows(), head_size());
+  NIBBLE_RETURN_IF_ERROR(forward_hidden(chunks, hidden, context));
+  head_logits(hidden, logits, context);
+  return {};
+}
+
+Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView<float> out,
+                               ExecutionContext& context) const {
+  NIBBLE_RETURN_IF_ERROR(check(chunks, out, head_size()));
   size_t num_rows = 0;
   for (const SequenceChunk& chunk : chunks) {
     NIBBLE_RETURN_IF_ERROR(chunk.cache->reserve(chunk.tokens.size()));
@@ -115,16 +125,24 @@ Status Decoder::forward(std::span<const SequenceChunk> chunks, MatrixView<float>
       feed_forward(layer, normed, second, context);
       add_rows(branch, hidden, context);
       add_rows(second, hidden, context);
-      continue;
+    } else {
+      run_branch(block.attention_in_norm, block.attention_out_norm,
+                 [&](MatrixView<const float> x) { attention(layer, batch, x, branch, context); });
+      run_branch(block.mlp_in_norm, block.mlp_out_norm,
+                 [&](MatrixView<const float> x) { feed_forward(layer, x, branch, context); });
     }
-    run_branch(block.attention_in_norm, block.attention_out_norm,
-               [&](MatrixView<const float> x) { attention(layer, batch, x, branch, context); });
-    run_branch(block.mlp_in_norm, block.mlp_out_norm,
-               [&](MatrixView<const float> x) { feed_forward(layer, x, branch, context); });
+    if (context.observer != nullptr) context.observer->block(layer, hidden);
   }
   for (const SequenceChunk& chunk : chunks) chunk.cache->advance(chunk.tokens.size());
-  head(batch, hidden, logits, context);
+  head_inputs(batch, hidden, out, context);
   return {};
+}
+
+// `linear` by its name inside block `layer`, for whoever looks on.
+void Decoder::run_linear(const Linear& linear, size_t layer, std::string_view name, MatrixView<const float> x,
+                         MatrixView<float> y, ExecutionContext& context) const {
+  linear.forward(x, y, context);
+  if (context.observer != nullptr) context.observer->linear(layer, name, x, y);
 }
 
 void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
@@ -139,21 +157,23 @@ void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const 
   const MatrixView<float> q = qkv.cols(0, q_size);
   const MatrixView<float> k = qkv.cols(q_size, kv_size);
   const MatrixView<float> v = qkv.cols(q_size + kv_size, kv_size);
+  const BlockNames& names = spec_.names.block;
   if (block.qkv != nullptr) {
-    block.qkv->forward(x, qkv, context);
+    run_linear(*block.qkv, layer, names.qkv, x, qkv, context);
   } else {
-    block.q->forward(x, q, context);
-    block.k->forward(x, k, context);
-    block.v->forward(x, v, context);
+    run_linear(*block.q, layer, names.q, x, q, context);
+    run_linear(*block.k, layer, names.k, x, k, context);
+    run_linear(*block.v, layer, names.v, x, v, context);
   }
   const MatrixView<float> out = context.arena.take_matrix(num_rows, q_size);
   const AttentionStep step = {spec_, config_, block, layer, eager_attention_};
   attend_tokens(step, batch, qkv, out, context);
-  block.o->forward(out, y, context);
+  run_linear(*block.o, layer, names.o, out, y, context);
 }
 
-void Decoder::mlp(const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
+void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
                   ExecutionContext& context) const {
+  const BlockNames& names = spec_.names.block;
   const size_t num_rows = x.rows();
   const size_t inner = config_.intermediate_size;
   const Arena::Scope scope(context.arena);
@@ -162,24 +182,27 @@ void Decoder::mlp(const MlpWeights& weights, MatrixView<const float> x, MatrixVi
   MatrixView<float> gate;
   MatrixView<float> values = up;
   if (weights.gate_up != nullptr) {
-    weights.gate_up->forward(x, up, context);
+    run_linear(*weights.gate_up, layer, names.gate_up, x, up, context);
     gate = up.cols(0, inner);
     values = up.cols(inner, inner);
   } else {
-    weights.up->forward(x, up, context);
+    run_linear(*weights.up, layer, names.up, x, up, context);
     if (weights.gate != nullptr) {
       gate = context.arena.take_matrix(num_rows, inner);
-      weights.gate->forward(x, gate, context);
+      run_linear(*weights.gate, layer, names.gate, x, gate, context);
     }
   }
   activate_rows(spec_.activation, gate, values, context);
-  weights.down->forward(values, y, context);
+  run_linear(*weights.down, layer, names.down, values, y, context);
 }
 
 // Each token goes to the experts with the largest router scores; their outputs are added with the
 // softmax of these scores as weights, in the order of the experts.
-void Decoder::experts(const DecoderBlock& block, MatrixView<const float> x, MatrixView<float> y,
-                      ExecutionContext& context) const {
+// Nobody looks on: which tokens an expert gets differs from model to model.
+void Decoder::experts(size_t layer, MatrixView<const float> x, MatrixView<float> y,
+                      ExecutionContext& outer) const {
+  const DecoderBlock& block = weights_.blocks[layer];
+  ExecutionContext context{outer.pool, outer.arena};
   const size_t num_rows = x.rows();
   const size_t num_experts = block.mlps.size();
   const Arena::Scope scope(context.arena);
@@ -198,7 +221,7 @@ void Decoder::experts(const DecoderBlock& block, MatrixView<const float> x, Matr
     const MatrixView<float> in = context.arena.take_matrix(n, x.cols());
     const MatrixView<float> out = context.arena.take_matrix(n, y.cols());
     for (size_t i = 0; i < n; ++i) std::copy_n(x.row(rows[i]), x.cols(), in.row(i));
-    mlp(block.mlps[e], in, out, context);
+    mlp(layer, block.mlps[e], in, out, context);
     for (size_t i = 0; i < n; ++i) {
       const float weight = scores.row(rows[i])[e];
       for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
@@ -210,18 +233,19 @@ void Decoder::feed_forward(size_t layer, MatrixView<const float> x, MatrixView<f
                            ExecutionContext& context) const {
   const DecoderBlock& block = weights_.blocks[layer];
   if (block.router != nullptr) {
-    experts(block, x, y, context);
+    experts(layer, x, y, context);
   } else {
-    mlp(block.mlps.front(), x, y, context);
+    mlp(layer, block.mlps.front(), x, y, context);
   }
 }
 
-void Decoder::head(const TokenBatch& batch, MatrixView<const float> hidden, MatrixView<float> logits,
-                   ExecutionContext& context) const {
-  if (logits.rows() == 0) return;
+// Only the rows whose logits are wanted.
+void Decoder::head_inputs(const TokenBatch& batch, MatrixView<const float> hidden, MatrixView<float> out,
+                          ExecutionContext& context) const {
+  if (out.rows() == 0) return;
   const Arena::Scope scope(context.arena);
-  // Only the rows whose logits are wanted.
-  const MatrixView<float> wanted = context.arena.take_matrix(logits.rows(), config_.hidden_size);
+  const MatrixView<float> wanted =
+      weights_.project_out == nullptr ? out : context.arena.take_matrix(out.rows(), config_.hidden_size);
   size_t row = 0;
   size_t next = 0;
   for (const SequenceChunk& chunk : batch.chunks) {
@@ -231,13 +255,13 @@ void Decoder::head(const TokenBatch& batch, MatrixView<const float> hidden, Matr
     }
   }
   if (weights_.final_norm != nullptr) weights_.final_norm->forward(wanted, wanted, context);
-  if (weights_.project_out != nullptr) {
-    const MatrixView<float> projected = context.arena.take_matrix(logits.rows(), spec_.embedding_size);
-    weights_.project_out->forward(wanted, projected, context);
-    weights_.head->forward(projected, logits, context);
-  } else {
-    weights_.head->forward(wanted, logits, context);
-  }
+  if (weights_.project_out != nullptr) weights_.project_out->forward(wanted, out, context);
+}
+
+void Decoder::head_logits(MatrixView<const float> hidden, MatrixView<float> logits,
+                          ExecutionContext& context) const {
+  if (logits.rows() == 0) return;
+  weights_.head->forward(hidden, logits, context);
   if (spec_.final_soft_cap <= 0.f) return;
   for (size_t r = 0; r < logits.rows(); ++r) {
     kernels::soft_cap(logits.row(r), spec_.final_soft_cap, logits.cols(), logits.row(r));

@@ -64,6 +64,11 @@ class Decoder final : public CausalLM {
 
   Status forward(std::span<const SequenceChunk> chunks, MatrixView<float> logits,
                  ExecutionContext& context) const override;
+  Status forward_hidden(std::span<const SequenceChunk> chunks, MatrixView<float> hidden,
+                        ExecutionContext& context) const override;
+  void head_logits(MatrixView<const float> hidden, MatrixView<float> logits,
+                   ExecutionContext& context) const override;
+  size_t head_size() const override { return spec_.embedding_size; }
   std::unique_ptr<KvCache> make_cache(size_t max_tokens) const override;
   Status save_pretrained(const std::filesystem::path& folder, size_t max_shard_size) const override;
 
@@ -79,17 +84,18 @@ class Decoder final : public CausalLM {
   std::string kernels() const override;
 
  private:
-  Status check(std::span<const SequenceChunk> chunks, MatrixView<float> logits) const;
+  Status check(std::span<const SequenceChunk> chunks, MatrixView<float> out, size_t width) const;
+  void run_linear(const Linear& linear, size_t layer, std::string_view name, MatrixView<const float> x,
+                  MatrixView<float> y, ExecutionContext& context) const;
   void attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
                  ExecutionContext& context) const;
-  void mlp(const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
+  void mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
            ExecutionContext& context) const;
-  void experts(const DecoderBlock& block, MatrixView<const float> x, MatrixView<float> y,
-               ExecutionContext& context) const;
+  void experts(size_t layer, MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const;
   void feed_forward(size_t layer, MatrixView<const float> x, MatrixView<float> y,
                     ExecutionContext& context) const;
-  void head(const TokenBatch& batch, MatrixView<const float> hidden, MatrixView<float> logits,
-            ExecutionContext& context) const;
+  void head_inputs(const TokenBatch& batch, MatrixView<const float> hidden, MatrixView<float> out,
+                   ExecutionContext& context) const;
 
   const DecoderSpec spec_;
   const PretrainedConfig config_;

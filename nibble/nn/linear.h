@@ -19,10 +19,13 @@
 
 namespace nibble {
 
+class ForwardObserver;  // models/causal_lm.h
+
 // What a forward pass needs beside weights: threads and scratch memory.
 struct ExecutionContext {
   ThreadPool& pool;
   Arena& arena;
+  ForwardObserver* observer = nullptr;
 };
 
 // f32: activations and sums in float32, weights exactly as the format defines them: what is compared

@@ -64,6 +64,9 @@ class Tokenizer {
   // or null. The text, and which parts of it came from the messages (EncodeOptions::literal).
   Expected<RenderedChat> apply_chat_template(const Json& messages, const Json& tools,
                                              bool add_generation_prompt) const;
+  // The ids of messages through the template, ready for the answer. What the messages hold stays text, even
+  // where it spells a special token.
+  Expected<std::vector<int32_t>> encode_chat(const Json& messages) const;
   // Replaces the template (--chat-template FILE).
   Status set_chat_template(std::string source);
 

@@ -34,6 +34,15 @@ Expected<RenderedChat> Tokenizer::apply_chat_template(const Json& messages, cons
   return chosen->second->render(context);
 }
 
+Expected<std::vector<int32_t>> Tokenizer::encode_chat(const Json& messages) const {
+  NIBBLE_TRY(const RenderedChat chat,
+             apply_chat_template(messages, /*tools=*/nullptr, /*add_generation_prompt=*/true));
+  // The template writes BOS and the like itself.
+  const EncodeOptions options = {.add_special_tokens = false, .literal = chat.literal};
+  NIBBLE_TRY(Encoding encoding, encode(chat.text, options));
+  return std::move(encoding.ids);
+}
+
 Status Tokenizer::set_chat_template(std::string source) {
   NIBBLE_TRY(ChatTemplate parsed, ChatTemplate::parse(source));
   state_->chat_templates.clear();

@@ -1,4 +1,4 @@
-#include "nibble/cli/inspect_model.h"
+#include "nibble/models/inspect_model.h"
 
 #include <algorithm>
 #include <map>

@@ -1,5 +1,5 @@
-#ifndef NIBBLE_CLI_INSPECT_MODEL_H_
-#define NIBBLE_CLI_INSPECT_MODEL_H_
+#ifndef NIBBLE_MODELS_INSPECT_MODEL_H_
+#define NIBBLE_MODELS_INSPECT_MODEL_H_
 
 // What can be said about a model from its small files and the headers of its weights.
 
@@ -71,4 +71,4 @@ std::string to_text(const ModelSummary& summary);  // a page for people
 
 }  // namespace nibble
 
-#endif  // NIBBLE_CLI_INSPECT_MODEL_H_
+#endif  // NIBBLE_MODELS_INSPECT_MODEL_H_

@@ -1,0 +1,207 @@
+#include "nibble/evaluation/candidate.h"
+
+#include <algorithm>
+#include <set>
+
+#include <sys/stat.h>
+
+#include "nibble/base/atomic_file.h"
+#include "nibble/base/log.h"
+#include "nibble/base/mapped_file.h"
+#include "nibble/base/sha256.h"
+#include "nibble/models/inspect_model.h"
+#include "nibble/pipeline/quantize.h"
+
+namespace nibble {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> weight_files(const ModelFiles& files) {
+  if (!files.gguf.empty()) return {files.gguf};
+  std::vector<fs::path> found;
+  for (const std::string& name : files.list()) {
+    if (name.ends_with(".safetensors")) found.push_back(files.folder / name);
+  }
+  return found;
+}
+
+size_t bytes_on_disk(const ModelFiles& files) {
+  size_t bytes = 0;
+  for (const fs::path& file : weight_files(files)) {
+    std::error_code error;
+    const auto size = fs::file_size(file, error);
+    if (!error) bytes += static_cast<size_t>(size);
+  }
+  return bytes;
+}
+
+// "nf4-dq" for what is "bitsandbytes nf4" on disk, and so on.
+std::string label_of(const ModelSummary& summary) {
+  const WeightLayout& layout = summary.layout;
+  if (summary.method == "none") return "float";
+  std::string label = summary.method == "bitsandbytes" ? layout.format : summary.method;
+  if (label.starts_with("bitsandbytes ")) label.erase(0, std::string_view("bitsandbytes ").size());
+  std::transform(label.begin(), label.end(), label.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  if (summary.method == "bitsandbytes") return label;
+  label += fmt::format(" {}-bit", layout.bits);
+  return label + (layout.group_size > 0 ? fmt::format(" g{}", layout.group_size) : " per row");
+}
+
+Status describe(Candidate& candidate) {
+  NIBBLE_TRY(const ModelFiles files, find_model(candidate.path));
+  NIBBLE_TRY(const ModelSummary summary, at(candidate.path, inspect_model(files)));
+  if (!summary.supported) {
+    return fail(ErrorCode::kUnsupported, "Nibble does not run {}", summary.architecture).at(candidate.path);
+  }
+  candidate.disk_bytes = bytes_on_disk(files);
+  candidate.parameters = summary.parameters;
+  candidate.bits_per_weight =
+      8.0 * static_cast<double>(summary.bytes.total()) / static_cast<double>(summary.parameters);
+  candidate.method = summary.method;
+  candidate.bits = summary.layout.bits;
+  candidate.group_size = summary.layout.group_size;
+  if (!files.gguf.empty()) {
+    candidate.method = "gguf";
+    candidate.bits_per_weight =
+        8.0 * static_cast<double>(candidate.disk_bytes) / static_cast<double>(summary.parameters);
+  }
+  if (candidate.label.empty()) candidate.label = label_of(summary);
+  return {};
+}
+
+// Fit for a file name, and not taken yet.
+std::string free_id(std::string_view path, const std::set<std::string>& taken) {
+  std::string id = fs::path(path).filename().string();
+  if (id.empty()) id = fs::path(path).parent_path().filename().string();
+  for (char& c : id) {
+    const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      c == '.' || c == '-' || c == '_';
+    if (!fine) c = '-';
+  }
+  if (id.empty() || id.front() == '.') id.insert(0, "model");
+  std::string unique = id;
+  for (int i = 2; taken.contains(unique); ++i) unique = fmt::format("{}-{}", id, i);
+  return unique;
+}
+
+// Makes the model of `method` in workdir, or finds it there.
+Expected<Candidate> quantized_candidate(const CompareOptions& options, const Method& method,
+                                        const ModelFiles& files, ThreadPool& pool) {
+  const fs::path folder = options.workdir / "models" / method.id;
+  QuantizeOptions request = method.options;
+  request.dataset = options.dataset;
+  request.data = options.data;
+  request.check = false;     // the comparison is the check
+  request.overwrite = true;  // of a run with other settings: the folder is the comparison's own
+  request.show_progress = options.show_progress;
+  Candidate candidate;
+  candidate.id = method.id;
+  candidate.label = method.label;
+  candidate.path = folder.string();
+  if (options.show_progress) log_line(LogLevel::kNormal, method.label + ":");
+  NIBBLE_TRY(const QuantizeResult result, at(method.label, quantize_model(files, folder, request, pool)));
+  for (const std::string& warning : result.warnings) warn_once(warning);
+  const fs::path record = options.workdir / "models" / (method.id + ".json");
+  if (result.was_finished) {
+    NIBBLE_TRY(candidate.quantize, read_record(record));
+  } else {
+    candidate.quantize = {{"seconds", result.seconds},
+                          {"command", fmt::format("nibble quantize {} -o {} {}", options.models.front(),
+                                                  folder.string(), method.command)}};
+    NIBBLE_RETURN_IF_ERROR(write_file(record, dump_json(candidate.quantize) + "\n"));
+  }
+  NIBBLE_RETURN_IF_ERROR(describe(candidate));
+  candidate.method = method.name;
+  // The group size may have been chosen to fit the model.
+  if (method.options.fit_group_size) {
+    candidate.label += candidate.group_size > 0 ? fmt::format(" g{}", candidate.group_size) : " per row";
+  }
+  return candidate;
+}
+
+Expected<std::vector<Candidate>> candidates_by_method(const CompareOptions& options, ThreadPool& pool) {
+  const std::string& model = options.models.front();
+  NIBBLE_TRY(const ModelFiles files, find_model(model));
+  Candidate reference;
+  reference.id = "float";
+  reference.path = model;
+  reference.is_reference = true;
+  NIBBLE_RETURN_IF_ERROR(describe(reference));
+  if (reference.method != "none" && reference.method != "gguf") {
+    return fail(ErrorCode::kInvalidArgument, "the model is quantized already ({})", reference.label)
+        .at(model)
+        .with_fix("Name its float model first: nibble compare FLOAT " + model +
+                  ". For this model alone: nibble eval.");
+  }
+  reference.label = "float";
+  std::vector<Candidate> candidates = {std::move(reference)};
+  for (const Method& method : options.methods) {
+    if (!method.quantizes) continue;
+    NIBBLE_TRY(Candidate candidate, quantized_candidate(options, method, files, pool));
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
+}
+
+Expected<std::vector<Candidate>> candidates_as_they_are(const CompareOptions& options) {
+  std::vector<Candidate> candidates;
+  std::set<std::string> ids;
+  for (const std::string& model : options.models) {
+    Candidate candidate;
+    candidate.id = free_id(model, ids);
+    ids.insert(candidate.id);
+    candidate.path = model;
+    NIBBLE_RETURN_IF_ERROR(describe(candidate));
+    candidate.label = candidate.id;
+    candidates.push_back(std::move(candidate));
+  }
+  auto reference = candidates.begin();
+  if (!options.reference.empty()) {
+    reference = std::find_if(candidates.begin(), candidates.end(),
+                             [&](const Candidate& c) { return c.path == options.reference; });
+    if (reference == candidates.end()) {
+      return fail(ErrorCode::kInvalidArgument, "\"{}\" is none of the models", options.reference)
+          .at("--reference")
+          .with_fix("Name it as it is named among the models.");
+    }
+  } else {
+    const auto is_float = [](const Candidate& c) { return c.method == "none"; };
+    reference = std::find_if(candidates.begin(), candidates.end(), is_float);
+    if (reference == candidates.end()) reference = candidates.begin();
+  }
+  reference->is_reference = true;
+  std::rotate(candidates.begin(), reference, reference + 1);
+  return candidates;
+}
+
+}  // namespace
+
+Expected<Json> describe_model(const std::string& path) {
+  NIBBLE_TRY(const ModelFiles files, find_model(path));
+  NIBBLE_TRY(const std::string config, files.read_required("config.json"));
+  Json json = {{"config_sha256", sha256(config)}, {"files", Json::object()}};
+  for (const fs::path& file : weight_files(files)) {
+    struct stat state = {};
+    if (::stat(file.c_str(), &state) != 0) continue;
+    json["files"][file.filename().string()] = {
+        {"bytes", state.st_size},
+        {"changed", fmt::format("{}.{:09}", state.st_mtim.tv_sec, state.st_mtim.tv_nsec)}};
+  }
+  return json;
+}
+
+Expected<Json> read_record(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return Json(nullptr);
+  NIBBLE_TRY(const std::string text, read_text_file(file));
+  return at(file.string(), parse_json(text));
+}
+
+Expected<std::vector<Candidate>> make_candidates(const CompareOptions& options, ThreadPool& pool) {
+  if (options.models.size() == 1) return candidates_by_method(options, pool);
+  return candidates_as_they_are(options);
+}
+
+}  // namespace nibble

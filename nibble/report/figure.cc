@@ -1,0 +1,40 @@
+#include "nibble/report/figure.h"
+
+#include <fmt/format.h>
+
+#include "nibble/report/text.h"
+
+namespace nibble::report {
+
+std::string plain_table(const std::string& name, const std::vector<std::string>& head,
+                        const std::vector<std::vector<std::string>>& rows) {
+  std::string out = fmt::format(
+      R"(<div class="scroll" role="region" tabindex="0" aria-label="{0}"><table><caption class="sr">{0}</caption><thead><tr>)",
+      escape_html(name));
+  for (const std::string& title : head) {
+    out += title.empty() ? "<td></td>"
+                         : fmt::format(R"(<th scope="col"><bdi>{}</bdi></th>)", escape_html(title));
+  }
+  out += "</tr></thead><tbody>";
+  for (const auto& row : rows) {
+    out += "<tr>";
+    for (size_t i = 0; i < row.size(); ++i) {
+      out += i == 0 ? fmt::format(R"(<th scope="row"><bdi>{}</bdi></th>)", escape_html(row[i]))
+                    : fmt::format("<td>{}</td>", escape_html(row[i]));
+    }
+    out += "</tr>";
+  }
+  return out + "</tbody></table></div>";
+}
+
+std::string figure_html(const Figure& figure) {
+  if (figure.picture.empty()) return {};
+  return fmt::format(
+      R"(<figure id="{0}"><figcaption><h3>{1}</h3><p>{2}</p></figcaption>{3}<p class="detail" aria-hidden="true"></p>)"
+      R"(<details class="numbers"><summary>The numbers<span class="sr"> of “{1}”</span></summary>{4}</details></figure>)"
+      "\n",
+      figure.id, escape_html(figure.title), escape_html(figure.caption), figure.picture,
+      plain_table(figure.title, figure.head, figure.rows));
+}
+
+}  // namespace nibble::report
