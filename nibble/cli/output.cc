@@ -15,6 +15,7 @@ namespace nibble::cli {
 namespace fs = std::filesystem;
 namespace {
 
+int g_result_status = 0;
 bool g_reader_is_gone = false;  // the main thread alone writes results
 
 std::string name_of(const fs::path& path) { return path.string(); }
@@ -43,6 +44,9 @@ Status write_stdout(std::string_view text) {
 }
 
 Status write_json(const Json& json, int indent) { return write_stdout(dump_json(json, indent) + "\n"); }
+
+void set_result_status(int status) { g_result_status = status; }
+int result_status() { return g_result_status; }
 
 bool stdout_reader_is_gone() { return g_reader_is_gone; }
 

@@ -16,6 +16,10 @@ namespace nibble::cli {
 Status write_stdout(std::string_view text);
 Status write_json(const Json& json, int indent = 2);  // and a newline
 
+// What the program exits with when nothing fails: 0, or 1 for a result that says "no", as diff's.
+void set_result_status(int status);
+int result_status();
+
 // True once a write found that nobody reads stdout any more: there is no one to complain to.
 bool stdout_reader_is_gone();
 

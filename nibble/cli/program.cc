@@ -22,7 +22,7 @@ namespace {
 
 const Command* const kCommands[] = {&kRunCommand,      &kInspectCommand,    &kLogitsCommand,
                                     &kQuantizeCommand, &kCompareCommand,    &kEvalCommand,
-                                    &kBenchCommand,    &kDequantizeCommand, &kConvertCommand,
+                                    &kBenchCommand,    &kDequantizeCommand, &kConvertCommand, &kDiffCommand,
                                     &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
@@ -235,7 +235,7 @@ int run_program(const std::vector<std::string>& arguments) {
   std::signal(SIGPIPE, SIG_IGN);  // write() says EPIPE instead: output.h
   install_cancel_handler();
   const Status status = guarded_dispatch(arguments);
-  if (status) return 0;
+  if (status) return result_status();
   report(status.error(), wants_json(arguments));
   return exit_status(status.error().code);
 }

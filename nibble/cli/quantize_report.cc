@@ -57,11 +57,21 @@ Json to_json(const QuantizePlan& plan) {
           {"seconds", plan.seconds}};
 }
 
+Json check_json(const std::optional<SanityCheck>& check) {
+  if (!check) return nullptr;
+  return {{"kl", check->kl},
+          {"top1_agreement", check->top1_agreement},
+          {"perplexity_original", check->perplexity},
+          {"perplexity", check->perplexity_after},
+          {"tokens", check->tokens},
+          {"broken", check->broken()}};
+}
+
 Json to_json(const QuantizeResult& result) {
   Json modules = Json::array();
   for (const QuantizedModule& module : result.modules) modules.push_back(nibble::to_json(module));
   const WrittenBytes& bytes = result.bytes;
-  Json json = {{"was_finished", result.was_finished},
+  return {{"was_finished", result.was_finished},
                {"resumed_modules", result.resumed_modules},
                {"plan", to_json(result.plan)},
                {"modules", modules},
@@ -73,17 +83,8 @@ Json to_json(const QuantizeResult& result) {
                  {"norm", bytes.norm},
                  {"total", bytes.total()}}},
                {"bits_per_weight", bytes.bits_per_weight},
-               {"check", nullptr},
+               {"check", check_json(result.check)},
                {"seconds", result.seconds}};
-  if (const auto& check = result.check) {
-    json["check"] = {{"kl", check->kl},
-                     {"top1_agreement", check->top1_agreement},
-                     {"perplexity_original", check->perplexity},
-                     {"perplexity", check->perplexity_after},
-                     {"tokens", check->tokens},
-                     {"broken", check->broken()}};
-  }
-  return json;
 }
 
 void report_quantization(const QuantizeResult& result, const std::string& output, const std::string& method) {

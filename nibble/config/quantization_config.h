@@ -90,7 +90,7 @@ struct BitsAndBytesConfig {
 
 // One of config_groups of compressed-tensors: how the modules are stored that `targets` match.
 struct CompressedTensorsGroup {
-  std::string name;                               // "group_0"
+  std::string name = {};                          // "group_0"
   std::vector<std::string> targets = {"Linear"};  // "Linear", names of modules, "re:PATTERN"
   int bits = 4;                                   // 2, 4, 8
   bool sym = true;                                // no zero points are stored
@@ -104,7 +104,7 @@ struct CompressedTensorsGroup {
 
 // Of its layouts "pack-quantized" alone: weights as integers, activations in floating point.
 struct CompressedTensorsConfig {
-  std::vector<CompressedTensorsGroup> groups;
+  std::vector<CompressedTensorsGroup> groups = {};
   std::vector<std::string> ignore = {};  // names and "re:PATTERN" of modules that stay as they are
   Json json = {};
 
