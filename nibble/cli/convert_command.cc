@@ -61,9 +61,9 @@ Status convert_to_float(const Options& options, const ModelFiles& files) {
                        {"bytes", result.bytes},
                        {"warnings", warnings()}});
   }
-  log_line(LogLevel::kNormal, fmt::format("{}: {} modules are {} now; {} tensors, {}", options.out.output,
-                                          result.modules, torch_dtype_name(result.dtype), result.tensors,
-                                          human_bytes(result.bytes)));
+  log_line(LogLevel::kNormal,
+           fmt::format("{}: {} modules are {} now; {} tensors, {}", options.out.output, result.modules,
+                       torch_dtype_name(result.dtype), result.tensors, human_bytes(result.bytes)));
   return {};
 }
 
@@ -76,9 +76,8 @@ Json to_json(const Options& options, const ConversionResult& result) {
   Json changed = Json::array();
   for (const ConvertedModule& module : result.modules) {
     if (module.stored_as == StoredAs::kExact) continue;
-    changed.push_back({{"module", module.module},
-                       {"stored_as", stored_as_name(module.stored_as)},
-                       {"why", module.why}});
+    changed.push_back(
+        {{"module", module.module}, {"stored_as", stored_as_name(module.stored_as)}, {"why", module.why}});
   }
   return {{"output", options.out.output},
           {"from", result.from},

@@ -27,7 +27,8 @@ std::string shown(const Json& value, bool there) {
 }
 
 std::string key_line(const KeyDifference& key) {
-  return fmt::format("  {}: {}: {} -> {}\n", key.file, key.key, shown(key.a, key.has_a), shown(key.b, key.has_b));
+  return fmt::format("  {}: {}: {} -> {}\n", key.file, key.key, shown(key.a, key.has_a),
+                     shown(key.b, key.has_b));
 }
 
 std::string file_line(const FileDifference& file) {
@@ -64,7 +65,8 @@ std::string tensor_line(const TensorDifference& tensor) {
   if (const auto& codes = tensor.codes) {
     line += fmt::format("; {:.3g} % of codes, {:.3g} % of scales", percent(codes->codes, tensor.elements),
                         percent(codes->scales, codes->num_scales));
-    if (codes->zeros) line += fmt::format(", {:.3g} % of zero points", percent(*codes->zeros, codes->num_scales));
+    if (codes->zeros)
+      line += fmt::format(", {:.3g} % of zero points", percent(*codes->zeros, codes->num_scales));
   }
   return line + "\n";
 }
@@ -137,10 +139,11 @@ Json to_json(const Options& options, const CheckpointDiff& diff) {
           {"verdict", verdict_word(diff.verdict())},
           {"settings", keys},
           {"files", files},
-          {"weights", {{"compared", diff.compared},
-                       {"same_bytes", diff.same_bytes},
-                       {"same_values", diff.same_values},
-                       {"different", tensors}}},
+          {"weights",
+           {{"compared", diff.compared},
+            {"same_bytes", diff.same_bytes},
+            {"same_values", diff.same_values},
+            {"different", tensors}}},
           {"warnings", warnings()}};
 }
 

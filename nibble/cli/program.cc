@@ -20,10 +20,10 @@
 namespace nibble::cli {
 namespace {
 
-const Command* const kCommands[] = {&kRunCommand,      &kInspectCommand,    &kLogitsCommand,
-                                    &kQuantizeCommand, &kCompareCommand,    &kEvalCommand,
-                                    &kBenchCommand,    &kDequantizeCommand, &kConvertCommand, &kDiffCommand,
-                                    &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
+const Command* const kCommands[] = {
+    &kRunCommand,      &kInspectCommand,    &kLogitsCommand,      &kQuantizeCommand, &kCompareCommand,
+    &kEvalCommand,     &kBenchCommand,      &kDequantizeCommand,  &kConvertCommand,  &kDiffCommand,
+    &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {

@@ -72,19 +72,19 @@ Json to_json(const QuantizeResult& result) {
   for (const QuantizedModule& module : result.modules) modules.push_back(nibble::to_json(module));
   const WrittenBytes& bytes = result.bytes;
   return {{"was_finished", result.was_finished},
-               {"resumed_modules", result.resumed_modules},
-               {"plan", to_json(result.plan)},
-               {"modules", modules},
-               {"calibration_tokens", result.calibration_tokens},
-               {"bytes",
-                {{"linear", bytes.linear},
-                 {"embedding", bytes.embedding},
-                 {"head", bytes.head},
-                 {"norm", bytes.norm},
-                 {"total", bytes.total()}}},
-               {"bits_per_weight", bytes.bits_per_weight},
-               {"check", check_json(result.check)},
-               {"seconds", result.seconds}};
+          {"resumed_modules", result.resumed_modules},
+          {"plan", to_json(result.plan)},
+          {"modules", modules},
+          {"calibration_tokens", result.calibration_tokens},
+          {"bytes",
+           {{"linear", bytes.linear},
+            {"embedding", bytes.embedding},
+            {"head", bytes.head},
+            {"norm", bytes.norm},
+            {"total", bytes.total()}}},
+          {"bits_per_weight", bytes.bits_per_weight},
+          {"check", check_json(result.check)},
+          {"seconds", result.seconds}};
 }
 
 void report_quantization(const QuantizeResult& result, const std::string& output, const std::string& method) {

@@ -41,8 +41,9 @@ void read_group_size(const Json& weights, CompressedTensorsGroup& group, Faults&
   } else if (strategy == "group") {
     faults.add("strategy is \"group\", but group_size is {}", group_size);
   } else {
-    faults.add_unsupported(fmt::format("strategy is {}, but \"group\" and \"channel\" are read", shown(strategy)),
-                           std::string(kOtherFormats));
+    faults.add_unsupported(
+        fmt::format("strategy is {}, but \"group\" and \"channel\" are read", shown(strategy)),
+        std::string(kOtherFormats));
   }
 }
 
@@ -179,7 +180,8 @@ Expected<CompressedTensorsConfig> CompressedTensorsConfig::from_json(const Json&
   reader.read_strings({"ignore"}, config.ignore);
   const Json* const groups = reader.find({"config_groups"});
   if (groups != nullptr && groups->is_object()) {
-    for (const auto& [name, group] : groups->items()) config.groups.push_back(read_group(name, group, faults));
+    for (const auto& [name, group] : groups->items())
+      config.groups.push_back(read_group(name, group, faults));
   } else {
     faults.add("config_groups is missing");
   }

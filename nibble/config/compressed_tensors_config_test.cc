@@ -50,8 +50,9 @@ TEST(CompressedTensorsConfig, ReadsWhatLlmCompressorWrites) {
 
 TEST(CompressedTensorsConfig, WhatIsWrittenIsReadBack) {
   CompressedTensorsConfig config;
-  config.groups = {{.name = "group_0", .targets = {"model.layers.0.mlp.up_proj"}, .bits = 8, .group_size = -1},
-                   {.name = "group_1", .targets = {"re:.*down_proj$"}, .sym = false, .actorder = "group"}};
+  config.groups = {
+      {.name = "group_0", .targets = {"model.layers.0.mlp.up_proj"}, .bits = 8, .group_size = -1},
+      {.name = "group_1", .targets = {"re:.*down_proj$"}, .sym = false, .actorder = "group"}};
   config.ignore = {"lm_head"};
   const auto read = CompressedTensorsConfig::from_json(config.to_json());
   ASSERT_TRUE(read) << to_string(read.error());
@@ -75,8 +76,10 @@ TEST(CompressedTensorsConfig, WhatIsNotReadIsNamed) {
   EXPECT_THAT(error_with(weights_key("type").c_str(), "float"), HasSubstr("\"float\""));
   EXPECT_THAT(error_with("/config_groups/group_0/input_activations", {{"num_bits", 8}}),
               HasSubstr("input_activations"));
-  EXPECT_THAT(error_with("/sparsity_config", {{"format", "sparse-24-bitmask"}}), HasSubstr("sparse-24-bitmask"));
-  EXPECT_THAT(error_with("/transform_config", {{"config_groups", {{"u", 1}}}}), HasSubstr("transform_config"));
+  EXPECT_THAT(error_with("/sparsity_config", {{"format", "sparse-24-bitmask"}}),
+              HasSubstr("sparse-24-bitmask"));
+  EXPECT_THAT(error_with("/transform_config", {{"config_groups", {{"u", 1}}}}),
+              HasSubstr("transform_config"));
   EXPECT_THAT(error_with(weights_key("actorder").c_str(), "sideways", ErrorCode::kInvalidArgument),
               HasSubstr("sideways"));
   EXPECT_THAT(error_with("/config_groups", 7, ErrorCode::kInvalidArgument), HasSubstr("config_groups"));

@@ -118,8 +118,7 @@ struct CompressedTensorsConfig {
 Expected<const CompressedTensorsGroup*> find_group(const CompressedTensorsConfig& config,
                                                    std::string_view module);
 
-using QuantizationConfig =
-    std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfig, CompressedTensorsConfig>;
+using QuantizationConfig = std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfig, CompressedTensorsConfig>;
 
 // "gptq", "awq", "bitsandbytes", "compressed-tensors".
 std::string_view quant_method(const QuantizationConfig& config);

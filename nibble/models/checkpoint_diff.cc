@@ -51,7 +51,8 @@ Status list_weights(Side& side) {
   }
   for (const auto& [name, info] : side.checkpoint->tensors()) {
     if (consumed.contains(name)) continue;
-    if (!side.weights.emplace(name, Stored{{}, std::string(torch_dtype_name(info.dtype)), info.shape}).second) {
+    if (!side.weights.emplace(name, Stored{{}, std::string(torch_dtype_name(info.dtype)), info.shape})
+             .second) {
       return fail(ErrorCode::kDataLoss, "the module is quantized and has a float weight as well").at(name);
     }
   }
@@ -76,12 +77,11 @@ std::vector<std::string> tensors_of(const Side& side, const std::string& name, c
   return tensors_of_module(*side.checkpoint, stored.module);
 }
 
-// The same tensors with the same bytes, which mean the same.
-Expected<bool> same_bytes(const Side& a, const Side& b, const std::string& name, bool same_settings) {
+// The same tensors with the same bytes.
+Expected<bool> same_bytes(const Side& a, const Side& b, const std::string& name) {
   const Stored& of_a = a.weights.at(name);
   const Stored& of_b = b.weights.at(name);
   if (of_a.module.empty() != of_b.module.empty() || of_a.format != of_b.format) return false;
-  if (!of_a.module.empty() && !same_settings) return false;
   const std::vector<std::string> names = tensors_of(a, name, of_a);
   if (names != tensors_of(b, name, of_b)) return false;
   for (const std::string& tensor : names) {
@@ -242,7 +242,8 @@ TensorDifference one_sided(const std::string& name, const Stored& stored, bool i
   return out;
 }
 
-Status diff_weights(const Side& a, const Side& b, ThreadPool& pool, bool show_progress, CheckpointDiff& diff) {
+Status diff_weights(const Side& a, const Side& b, ThreadPool& pool, bool show_progress,
+                    CheckpointDiff& diff) {
   const bool same_settings =
       a.quantization && b.quantization && to_json(*a.quantization) == to_json(*b.quantization);
   std::optional<Progress> progress;
@@ -256,14 +257,17 @@ Status diff_weights(const Side& a, const Side& b, ThreadPool& pool, bool show_pr
       continue;
     }
     ++diff.compared;
-    NIBBLE_TRY(const bool same, same_bytes(a, b, name, same_settings));
-    if (same) {
+    NIBBLE_TRY(const bool same, same_bytes(a, b, name));
+    // What codes stand for may depend on the settings.
+    if (same && (stored.module.empty() || same_settings)) {
       ++diff.same_bytes;
       ++diff.same_values;
     } else {
       NIBBLE_TRY(TensorDifference difference, compare_weight(a, b, name, pool));
-      diff.same_values += difference.same_values() ? 1 : 0;
-      diff.tensors.push_back(std::move(difference));
+      const bool same_values = difference.same_values();
+      diff.same_values += same_values ? 1 : 0;
+      diff.same_bytes += same && same_values ? 1 : 0;
+      if (!same || !same_values) diff.tensors.push_back(std::move(difference));
     }
     for (const std::string& tensor : tensors_of(a, name, stored)) a.checkpoint->drop(tensor);
     for (const std::string& tensor : tensors_of(b, name, other->second)) b.checkpoint->drop(tensor);
@@ -306,7 +310,8 @@ void diff_values(const std::string& file, const std::string& path, const Json* a
     return;
   }
   if (a != nullptr && b != nullptr && *a == *b) return;
-  out.push_back({file, path, a == nullptr ? Json() : *a, b == nullptr ? Json() : *b, a != nullptr, b != nullptr});
+  out.push_back(
+      {file, path, a == nullptr ? Json() : *a, b == nullptr ? Json() : *b, a != nullptr, b != nullptr});
 }
 
 Status diff_generation_config(const ModelFiles& a, const ModelFiles& b, CheckpointDiff& diff) {

@@ -51,7 +51,9 @@ struct TensorDifference {
   };
   std::optional<Codes> codes;
 
-  bool same_values() const { return !stored_a.empty() && !stored_b.empty() && shape_a == shape_b && differing == 0; }
+  bool same_values() const {
+    return !stored_a.empty() && !stored_b.empty() && shape_a == shape_b && differing == 0;
+  }
 };
 
 enum class DiffVerdict {

@@ -61,9 +61,9 @@ Grid most_common_grid(const ConversionPlan& plan) {
   for (const auto& [name, module] : plan.modules) {
     if (is_stored(module)) counts[{module.bits, module.group_size}] += module.facts.is_head ? 1 : 2;
   }
-  return std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
-           return a.second < b.second;
-         })->first;
+  return std::max_element(counts.begin(), counts.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 // For those who look where a file comes from.

@@ -6,6 +6,7 @@
 #include "nibble/base/cancel.h"
 #include "nibble/base/check.h"
 #include "nibble/base/float16.h"
+#include "nibble/base/progress.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/formats/pack_quantized.h"
 
@@ -36,13 +37,13 @@ int64_t group_size_of(const QuantizedWeight& weight) {
   return !affine || weight.num_groups == 1 ? -1 : static_cast<int64_t>(weight.group_size);
 }
 
-// The largest usual group size up to `wanted` that fills the inputs of all.
-int64_t fitting_size(const std::map<std::string, ModulePlan>& modules, int64_t wanted) {
+// The largest usual group size that fills the inputs of all.
+int64_t fitting_size(const std::map<std::string, ModulePlan>& modules) {
   for (const int64_t size : kUsualGroupSizes) {
     const bool fits = std::all_of(modules.begin(), modules.end(), [&](const auto& module) {
       return module.second.facts.in_features % static_cast<size_t>(size) == 0;
     });
-    if (fits && (wanted == -1 || size <= wanted)) return size;
+    if (fits) return size;
   }
   return -1;
 }
@@ -54,10 +55,11 @@ std::optional<Refusal> refusal_of_formula(const ModuleFacts& facts, const Target
                    {}};
   }
   if (facts.formula == WeightFormula::kRowAbsmax) {
-    return Refusal{fmt::format("LLM.int8 has no scales but largest values, divided by 127 in float32: no scale "
-                               "of {} gives the same weights",
-                               layout.name()),
-                   {}};
+    return Refusal{
+        fmt::format("LLM.int8 has no scales but largest values, divided by 127 in float32: no scale "
+                    "of {} gives the same weights",
+                    layout.name()),
+        {}};
   }
   if (!facts.integer_zeros) return Refusal{"its zero terms are no multiples of the scales", {}};
   if (layout.affine && facts.rounding != DType::kF16) {
@@ -80,10 +82,10 @@ std::optional<Refusal> refusal_of_formula(const ModuleFacts& facts, const Target
 std::optional<Refusal> refusal_of_sizes(const ModulePlan& module, const TargetLayout& layout) {
   const ModuleFacts& facts = module.facts;
   const size_t group_size = module.group_size == -1 ? 0 : static_cast<size_t>(module.group_size);
-  const auto infos = layout.affine ? encoded_tensors(*layout.affine, module.bits, facts.out_features,
-                                                     facts.in_features, group_size)
-                                   : pack_quantized_tensors(group_of(module), facts.out_features,
-                                                            facts.in_features, facts.rounding);
+  const auto infos =
+      layout.affine
+          ? encoded_tensors(*layout.affine, module.bits, facts.out_features, facts.in_features, group_size)
+          : pack_quantized_tensors(group_of(module), facts.out_features, facts.in_features, facts.rounding);
   if (infos) return std::nullopt;
   return Refusal{infos.error().what, infos.error().fix};
 }
@@ -118,18 +120,17 @@ int fitting_bits(const TargetLayout& layout, int bits) {
   return bits <= 2 ? 2 : bits <= 4 ? 4 : 8;
 }
 
+// As if it did not matter where scale * zero point is rounded.
+ModulePlan with_exact_zero_terms(ModulePlan module) {
+  module.facts.exact_zero_terms = true;
+  return module;
+}
+
 // What --requantize makes of a module that does not go into the layout as it is.
 void plan_requantized(const TargetLayout& layout, int64_t awq_group_size, ModulePlan& module) {
   const ModuleFacts& facts = module.facts;
   const bool has_grid = facts.formula == WeightFormula::kAffine || facts.formula == WeightFormula::kOffset;
-  ModuleFacts same_formula = facts;
-  same_formula.exact_zero_terms = true;
-  if (has_grid && !refusal(ModulePlan{.facts = same_formula,
-                                      .bits = module.bits,
-                                      .group_size = module.group_size,
-                                      .sym = module.sym,
-                                      .ordered = module.ordered},
-                           layout, awq_group_size)) {
+  if (has_grid && !refusal(with_exact_zero_terms(module), layout, awq_group_size)) {
     module.stored_as = StoredAs::kSameCodes;
     return;
   }
@@ -138,29 +139,37 @@ void plan_requantized(const TargetLayout& layout, int64_t awq_group_size, Module
   module.sym = !layout.is_awq() && (!has_grid || facts.sym);
   module.ordered = false;
   if (layout.is_awq()) module.group_size = awq_group_size;
-  if (!has_grid) module.group_size = fitting_size({{std::string(), module}}, 128);
+  if (!has_grid) module.group_size = fitting_size({{std::string(), module}});
   if (layout.is_awq() && facts.is_head) module.stored_as = StoredAs::kFloat;
   if (refusal_of_sizes(module, layout)) module.stored_as = StoredAs::kFloat;
 }
 
-// The size of most groups that an AWQ model could take over; where none could, a usual size.
+// The group size that most modules have which can keep their codes in an AWQ model; where none can, that of
+// most which could be rounded anew on the same groups.
 int64_t choose_awq_group_size(const std::map<std::string, ModulePlan>& modules, const TargetLayout& layout) {
-  std::map<int64_t, size_t> counts;
+  std::map<int64_t, size_t> keeping;
+  std::map<int64_t, size_t> fitting;
   for (const auto& [name, module] : modules) {
-    if (!refusal(module, layout, module.group_size)) ++counts[module.group_size];
+    if (!refusal(with_exact_zero_terms(module), layout, module.group_size)) ++keeping[module.group_size];
+    ModulePlan anew = module;
+    anew.bits = 4;
+    const bool has_groups = module.facts.formula == WeightFormula::kAffine || module.group_size != -1;
+    if (has_groups && !refusal_of_sizes(anew, layout)) ++fitting[module.group_size];
   }
-  const auto most = std::max_element(counts.begin(), counts.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most != counts.end() ? most->first : fitting_size(modules, 128);
+  for (const auto& counts : {keeping, fitting}) {
+    const auto most = std::max_element(counts.begin(), counts.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (most != counts.end()) return most->first;
+  }
+  return fitting_size(modules);
 }
 
 // A module with as many inputs as others have in a group is no exception to them.
 void name_groups_alike(std::map<std::string, ModulePlan>& modules) {
   for (auto& [name, module] : modules) {
     const auto size = static_cast<int64_t>(module.facts.in_features);
-    const bool usual = std::any_of(modules.begin(), modules.end(), [size](const auto& other) {
-      return other.second.group_size == size;
-    });
+    const bool usual = std::any_of(modules.begin(), modules.end(),
+                                   [size](const auto& other) { return other.second.group_size == size; });
     if (module.group_size == -1 && usual) module.group_size = size;
   }
 }
@@ -266,16 +275,19 @@ CompressedTensorsGroup group_of(const ModulePlan& module) {
           .actorder = module.ordered ? "group" : ""};
 }
 
-Expected<ConversionPlan> plan_conversion(const ModelSource& source, const TargetLayout& layout) {
+Expected<ConversionPlan> plan_conversion(const ModelSource& source, const TargetLayout& layout,
+                                         bool show_progress) {
   ConversionPlan plan;
   plan.layout = layout;
   std::map<std::string, size_t> formats;
+  std::optional<Progress> progress;
+  if (show_progress) progress.emplace("reading", source.quantized.size(), "modules");
   for (const std::string& name : source.quantized) {
     NIBBLE_RETURN_IF_ERROR(check_cancelled());
+    if (progress) progress->advance();
     const ModuleSlot& slot = source.slot(name);
-    NIBBLE_TRY(const DecodedModule decoded,
-               decode_module(*source.checkpoint, name, *source.quantization,
-                             LinearShape{slot.shape[0], slot.shape[1]}));
+    NIBBLE_TRY(const DecodedModule decoded, decode_module(*source.checkpoint, name, *source.quantization,
+                                                          LinearShape{slot.shape[0], slot.shape[1]}));
     for (const std::string& tensor : decoded.tensors) source.checkpoint->drop(tensor);
     ModulePlan module{.facts = module_facts(decoded.weight)};
     module.facts.format = decoded.format;
@@ -292,8 +304,7 @@ Expected<ConversionPlan> plan_conversion(const ModelSource& source, const Target
   plan.from = std::max_element(formats.begin(), formats.end(), [](const auto& a, const auto& b) {
                 return a.second < b.second;
               })->first;
-  const int64_t awq_group_size =
-      layout.is_awq() ? choose_awq_group_size(plan.modules, layout) : int64_t{-1};
+  const int64_t awq_group_size = layout.is_awq() ? choose_awq_group_size(plan.modules, layout) : int64_t{-1};
   for (auto& [name, module] : plan.modules) {
     const std::optional<Refusal> found = refusal(module, layout, awq_group_size);
     if (!found) continue;

@@ -38,10 +38,10 @@ struct ModuleFacts {
   int bits = 4;
   int64_t group_size = -1;  // -1: all inputs
   bool is_head = false;
-  bool ordered = false;        // inputs are not in groups of neighbours (desc_act)
-  bool integer_zeros = true;   // every zero point is a code; of gemv_fast: can be had back as one
-  bool sym = false;            // every zero point is the middle one
-  bool has_zero_0 = false;     // a zero point is 0
+  bool ordered = false;       // inputs are not in groups of neighbours (desc_act)
+  bool integer_zeros = true;  // every zero point is a code; of gemv_fast: can be had back as one
+  bool sym = false;           // every zero point is the middle one
+  bool has_zero_0 = false;    // a zero point is 0
   // scale * zero point is a float16 in every group: the formulas of gemv_fast and of the others then give
   // the same weights.
   bool exact_zero_terms = false;
@@ -74,7 +74,8 @@ struct ConversionPlan {
 };
 
 // Reads all codes once. kInvalidArgument for a model that is not quantized or has that layout already.
-Expected<ConversionPlan> plan_conversion(const ModelSource& source, const TargetLayout& layout);
+Expected<ConversionPlan> plan_conversion(const ModelSource& source, const TargetLayout& layout,
+                                         bool show_progress = false);
 
 // The group of config_groups that a module falls under.
 CompressedTensorsGroup group_of(const ModulePlan& module);

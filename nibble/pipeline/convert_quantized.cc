@@ -85,8 +85,8 @@ class ModuleEncoder {
     settings.sym = module.sym;
     settings.act_group_aware = false;
     settings.zero_may_be_0 = plan_.layout.affine != AffineLayout::kGptq;
-    NIBBLE_TRY(SolvedWeight solved, round_to_nearest({values.data(), weight.out_features, weight.in_features},
-                                                     settings, pool_));
+    NIBBLE_TRY(SolvedWeight solved,
+               round_to_nearest({values.data(), weight.out_features, weight.in_features}, settings, pool_));
     return std::move(solved.weight);
   }
 
@@ -126,15 +126,17 @@ Expected<std::vector<TensorSource>> result_tensors(const ModelSource& source, co
     NIBBLE_TRY(const auto infos, at(module, encoder->infos(module)));
     for (const auto& [suffix, info] : infos) {
       const std::string name = module + "." + suffix;
-      const auto load = [encoder, module = module, suffix = suffix] { return encoder->tensor(module, suffix); };
+      const auto load = [encoder, module = module, suffix = suffix] {
+        return encoder->tensor(module, suffix);
+      };
       tensors[name] = {name, info, load, {}};
     }
   }
   for (const auto& [name, info] : source.checkpoint->tensors()) {
     if (consumed.contains(name)) continue;
-    tensors[name] = {name, info, [checkpoint = source.checkpoint, tensor = name] {
-                       return checkpoint->tensor(tensor);
-                     },
+    tensors[name] = {name,
+                     info,
+                     [checkpoint = source.checkpoint, tensor = name] { return checkpoint->tensor(tensor); },
                      {}};
   }
   std::vector<TensorSource> sources;
@@ -182,18 +184,20 @@ Status check_exact(const ModelSource& source, const ConversionPlan& plan) {
 
 void warn_of_readers(const ConversionPlan& plan) {
   const auto* const gptq = std::get_if<GPTQConfig>(&plan.config);
-  const bool of_gptqmodel = gptq != nullptr && !gptq->quantizer.empty() &&
-                            gptq->quantizer.front().starts_with("gptqmodel");
+  const bool of_gptqmodel =
+      gptq != nullptr && !gptq->quantizer.empty() && gptq->quantizer.front().starts_with("gptqmodel");
   if (gptq != nullptr && gptq->checkpoint_format == "gptq" && !gptq->sym && !of_gptqmodel) {
-    warn("Transformers and GPTQModel read asymmetric files in the layout gptq only if GPTQModel wrote them; "
-         "gptq_v2 has no such limit");
+    warn(
+        "Transformers and GPTQModel read asymmetric files in the layout gptq only if GPTQModel wrote them; "
+        "gptq_v2 has no such limit");
   }
   const auto* const packed = std::get_if<CompressedTensorsConfig>(&plan.config);
   if (packed == nullptr) return;
   for (const CompressedTensorsGroup& group : packed->groups) {
     if (group.actorder != "group") continue;
-    warn("compressed-tensors 0.20 and Transformers with it refuse actorder \"group\" (desc_act); vLLM, Nibble "
-         "and older releases read it");
+    warn(
+        "compressed-tensors 0.20 and Transformers with it refuse actorder \"group\" (desc_act); vLLM, Nibble "
+        "and older releases read it");
     return;
   }
 }
@@ -252,7 +256,7 @@ Expected<ConversionResult> convert_quantized(const ModelFiles& files, const fs::
                                              const ConvertOptions& options, ThreadPool& pool) {
   NIBBLE_TRY(const TargetLayout layout, target_layout_from_name(options.layout));
   NIBBLE_TRY(const ModelSource source, ModelSource::open(files));
-  NIBBLE_TRY(const ConversionPlan plan, plan_conversion(source, layout));
+  NIBBLE_TRY(const ConversionPlan plan, plan_conversion(source, layout, options.show_progress));
   if (!options.requantize) NIBBLE_RETURN_IF_ERROR(check_exact(source, plan));
   warn_of_readers(plan);
 

@@ -45,10 +45,10 @@ struct ConvertOptions {
 struct ConversionResult {
   std::string from;                      // "awq gemm": of most modules
   std::vector<ConvertedModule> modules;  // that were quantized, by name
-  size_t proved = 0;    // modules whose written codes, scales and weights were compared bit by bit
-  size_t copied = 0;    // other tensors, compared byte by byte
-  size_t tensors = 0;   // written
-  size_t bytes = 0;     // of them
+  size_t proved = 0;   // modules whose written codes, scales and weights were compared bit by bit
+  size_t copied = 0;   // other tensors, compared byte by byte
+  size_t tensors = 0;  // written
+  size_t bytes = 0;    // of them
   // The result beside the model it was made of, on text held out for that; nothing where everything is
   // exact or there is no tokenizer.
   std::optional<SanityCheck> check;
@@ -59,8 +59,8 @@ struct ConversionResult {
 // What would become of each module; nothing is written.
 Expected<std::vector<ConvertedModule>> preview_conversion(const ModelFiles& files, std::string_view layout);
 
-// kUnsupported without `requantize` where a module does not go into the layout as it is: the message says why.
-// kDataLoss where the written file is not what was read. On an error `folder` holds no config.json.
+// kUnsupported without `requantize` where a module does not go into the layout as it is: the message says
+// why. kDataLoss where the written file is not what was read. On an error `folder` holds no config.json.
 Expected<ConversionResult> convert_quantized(const ModelFiles& files, const std::filesystem::path& folder,
                                              const ConvertOptions& options, ThreadPool& pool);
 

@@ -104,9 +104,11 @@ TEST(Convert, UsageErrorsAreNamed) {
     return result.err;
   };
   EXPECT_THAT(error({"convert", model("gptq-4b-g128"), "-o", out}), HasSubstr("--to is missing"));
-  EXPECT_THAT(error({"convert", model("gptq-4b-g128"), "--to", "gptq", "-o", out}), HasSubstr("gptq already"));
+  EXPECT_THAT(error({"convert", model("gptq-4b-g128"), "--to", "gptq", "-o", out}),
+              HasSubstr("gptq already"));
   EXPECT_THAT(error({"convert", model("gptq-4b-g128"), "--to", "gguf", "-o", out}), HasSubstr("gguf"));
-  EXPECT_THAT(error({"convert", model("tiny-llama"), "--to", "gptq", "-o", out}), HasSubstr("nibble quantize"));
+  EXPECT_THAT(error({"convert", model("tiny-llama"), "--to", "gptq", "-o", out}),
+              HasSubstr("nibble quantize"));
   EXPECT_THAT(error({"convert", model("gptq-4b-g128"), "--to", "gemm", "-o", model("gptq-4b-g128")}),
               HasSubstr("the output is the model that is read"));
 }
@@ -125,10 +127,10 @@ TEST(Convert, ToFloatIsDequantize) {
 TEST(Convert, InterruptedLeavesNothingHalf) {
   const TemporaryFolder folder;
   const std::string out = (folder.path() / "out").string();
-  const ProgramResult result = run_program({"convert", model("gptq-8b-g128"), "--to", "gemm", "--requantize",
-                                            "-o", out, "-t", "1"},
-                                           {.environment = {{"NIBBLE_CPU", "scalar"}},
-                                            .interrupt_when = [&](const std::string&) { return fs::exists(out); }});
+  const ProgramResult result =
+      run_program({"convert", model("gptq-8b-g128"), "--to", "gemm", "--requantize", "-o", out, "-t", "1"},
+                  {.environment = {{"NIBBLE_CPU", "scalar"}},
+                   .interrupt_when = [&](const std::string&) { return fs::exists(out); }});
   EXPECT_EQ(result.status, 130) << result;
   EXPECT_TRUE(is_one_error(result.err)) << result;
   EXPECT_FALSE(fs::exists(out));
@@ -171,6 +173,36 @@ TEST(Diff, AnotherLayoutIsTheSameWeights) {
   EXPECT_THAT(run_program({"diff", model("awq-gemm-g64"), out, "--all"}).out, Not(HasSubstr("more: --all")));
 }
 
+TEST(Diff, BackAndForthIsTheSameTensors) {
+  const TemporaryFolder folder;
+  const std::string there = (folder.path() / "there").string();
+  const std::string back = (folder.path() / "back").string();
+  ASSERT_EQ(convert(model("gptq-4b-g32-asym-v2"), "compressed-tensors", there).status, 0);
+  ASSERT_EQ(convert(there, "gptq_v2", back).status, 0);
+  const ProgramResult result = run_program({"diff", model("gptq-4b-g32-asym-v2"), back, "--json"});
+  EXPECT_EQ(result.status, 1) << result;
+  EXPECT_EQ(result.json()["verdict"], "same_tensors");
+  EXPECT_TRUE(result.json()["weights"]["different"].empty());
+}
+
+// The zero points are stored as they are, or less 1: the same words mean other weights.
+TEST(Diff, TheSameBytesMayMeanOtherWeights) {
+  const TemporaryFolder folder;
+  const std::string source = model("gptq-4b-g32-asym-v2");
+  const std::string other = (folder.path() / "copy").string();
+  fs::copy(source, other, fs::copy_options::recursive);
+  for (const char* const name : {"config.json", "quantize_config.json"}) {
+    std::string text = read_text_file(fs::path(other) / name).value();
+    for (size_t at = 0; (at = text.find("\"gptq_v2\"", at)) != std::string::npos;)
+      text.replace(at, 9, "\"gptq\"");
+    ASSERT_TRUE(write_file(fs::path(other) / name, text));
+  }
+  const Json json = run_program({"diff", source, other, "--json"}).json();
+  EXPECT_EQ(json["verdict"], "other_weights");
+  EXPECT_EQ(json["weights"]["different"].size(), 21u);
+  EXPECT_GT(json["weights"]["different"][0]["codes"]["zeros_differing"], 0);
+}
+
 // A copy of a model with changed tensors and settings.
 std::string changed_copy(const fs::path& folder, const std::string& source,
                          const std::function<void(std::map<std::string, Tensor>&, Json&)>& change) {
@@ -188,8 +220,8 @@ std::string changed_copy(const fs::path& folder, const std::string& source,
 TEST(Diff, NamesWhatWasChanged) {
   const TemporaryFolder folder;
   const std::string source = model("tiny-llama");
-  const std::string other = changed_copy(
-      folder.path() / "copy", source, [](std::map<std::string, Tensor>& tensors, Json& config) {
+  const std::string other =
+      changed_copy(folder.path() / "copy", source, [](std::map<std::string, Tensor>& tensors, Json& config) {
         config["rope_theta"] = 5;
         config.erase("pad_token_id");
         auto& norm = tensors["model.norm.weight"];
@@ -258,8 +290,11 @@ TEST(Diff, FailuresAreErrorsNotDifferences) {
   };
   const std::string fine = model("gptq-4b-g128");
   EXPECT_THAT(error(fine, "/no/such/folder", 1), HasSubstr("/no/such/folder"));
-  const std::string broken = (data_folder() / "malformed/gptq-scales-nan").string();
-  EXPECT_THAT(error(broken, fine, 1), HasSubstr("gptq-scales-nan"));
+  // Read only once its weights are found to differ.
+  const fs::path malformed = data_folder() / "malformed";
+  EXPECT_THAT(error((malformed / "valid-gptq").string(), (malformed / "gptq-scales-nan").string(), 1),
+              AllOf(HasSubstr("gptq-scales-nan"), HasSubstr("NaN")));
+  EXPECT_THAT(error((malformed / "gptq-missing-scales").string(), fine, 1), HasSubstr("scales"));
   EXPECT_EQ(run_program({"diff", fine}).status, 2);
 }
 

@@ -27,7 +27,8 @@ struct LinearShape {
 
 struct DecodedModule {
   QuantizedWeight weight;
-  std::string format;  // "gptq", "gptq_v2", "gptq_p", "awq gemm", "bitsandbytes nf4", "pack-quantized"...: for -v and inspect
+  std::string format;  // "gptq", "gptq_v2", "gptq_p", "awq gemm", "bitsandbytes nf4", "pack-quantized"...:
+                       // for -v and inspect
   std::vector<std::string> tensors;  // the tensors it was made of, full names (bias not included)
 };
 

@@ -70,7 +70,8 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const CompressedTenso
   NIBBLE_RETURN_IF_ERROR(tensors.require("weight_packed", {DType::kI32, DType::kU32}, 2));
   NIBBLE_RETURN_IF_ERROR(tensors.require_shape(
       "weight_packed", {found.out_features, gptq_words(found.in_features, packing).value_or(0)},
-      fmt::format("{} outputs and {} inputs at {} bits", found.out_features, found.in_features, packing.bits)));
+      fmt::format("{} outputs and {} inputs at {} bits", found.out_features, found.in_features,
+                  packing.bits)));
 
   const int64_t group_size = layout.group->group_size;
   layout.group_size = group_size == -1 ? layout.in_features : static_cast<size_t>(group_size);
@@ -102,8 +103,10 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const CompressedTenso
     NIBBLE_RETURN_IF_ERROR(tensors.require_shape("weight_g_idx", {layout.in_features},
                                                  fmt::format("{} inputs", layout.in_features)));
   } else if (layout.group->actorder == "group" && layout.num_groups > 1) {
-    return fail(ErrorCode::kDataLoss, "the tensor is missing, and actorder \"group\" needs it to tell {} groups "
-                "apart", layout.num_groups)
+    return fail(ErrorCode::kDataLoss,
+                "the tensor is missing, and actorder \"group\" needs it to tell {} groups "
+                "apart",
+                layout.num_groups)
         .at(tensors.where("weight_g_idx"))
         .with_fix("The checkpoint is incomplete: fetch it again.");
   }
@@ -223,8 +226,8 @@ Expected<ModuleSummary> summarize_pack_quantized(const ModuleTensors& tensors,
 Expected<Infos> pack_quantized_tensors(const CompressedTensorsGroup& group, size_t out_features,
                                        size_t in_features, DType scale_dtype) {
   if (group.bits != 2 && group.bits != 4 && group.bits != 8) {
-    return fail(ErrorCode::kInvalidArgument, "{} bits do not go into compressed-tensors, which holds 2, 4 and 8",
-                group.bits)
+    return fail(ErrorCode::kInvalidArgument,
+                "{} bits do not go into compressed-tensors, which holds 2, 4 and 8", group.bits)
         .with_fix("gptq_p holds 2 to 8 bits.");
   }
   const size_t group_size = group.group_size == -1 ? in_features : static_cast<size_t>(group.group_size);

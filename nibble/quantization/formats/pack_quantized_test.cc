@@ -115,7 +115,8 @@ TEST(PackQuantized, WordsAreThoseOfTheOriginal) {
       for (size_t i = 0; i < 96; ++i) {
         weight.codes[o * 96 + i] = static_cast<uint8_t>((7 * o + 3 * i + o * i % 5) % most);
       }
-      for (size_t g = 0; g < 3; ++g) weight.zeros[g * 40 + o] = static_cast<float>((5 * o + 3 * g + 1) % most);
+      for (size_t g = 0; g < 3; ++g)
+        weight.zeros[g * 40 + o] = static_cast<float>((5 * o + 3 * g + 1) % most);
     }
     const auto tensors = encode_pack_quantized(weight, group_of(weight, false));
     ASSERT_TRUE(tensors) << to_string(tensors.error());
@@ -181,8 +182,7 @@ TEST(PackQuantized, WhatContradictsItselfIsNamed) {
   }
   {
     Case c;
-    c.checkpoint.add(Case::name("weight_g_idx"),
-                     Tensor::of(DType::kI32, {64}, std::vector<int32_t>(64, 2)));
+    c.checkpoint.add(Case::name("weight_g_idx"), Tensor::of(DType::kI32, {64}, std::vector<int32_t>(64, 2)));
     EXPECT_THAT(c.error(), HasSubstr("there are 2 groups"));
   }
   {
