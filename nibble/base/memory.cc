@@ -5,10 +5,15 @@
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <string_view>
 #include <utility>
 
+#include <malloc.h>
+
 #include <fmt/format.h>
+
+#include "nibble/base/cgroup.h"
 
 namespace nibble {
 namespace {
@@ -29,10 +34,16 @@ size_t peak_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmHWM:"
 
 size_t available_memory_bytes() {
   const size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
-  size_t limit = 0;
-  // Version 2 of cgroups, as containers see it; "max" is no number and changes nothing.
-  if (!(std::ifstream("/sys/fs/cgroup/memory.max") >> limit)) return machine;
-  return std::min(machine, limit);
+  const std::optional<size_t> left = read_cgroup_limits().memory_left_bytes();
+  return left ? std::min(machine, *left) : machine;
+}
+
+void return_freed_memory() {
+#if defined(__GLIBC__)
+  constexpr int kBlock = 1 << 20;
+  ::mallopt(M_MMAP_THRESHOLD, kBlock);
+  ::mallopt(M_TRIM_THRESHOLD, 2 * kBlock);  // what is free at the end of the heap
+#endif
 }
 
 std::string human_bytes(size_t bytes) {

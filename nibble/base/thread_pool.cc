@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <string>
 
 #include <sched.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "nibble/base/cgroup.h"
 
 namespace nibble {
 namespace {
@@ -41,15 +41,6 @@ void wait_for_change(const std::atomic<T>& value, T old, Clock::duration spin) {
   value.wait(old, std::memory_order_acquire);
 }
 
-// CPUs that the cgroup (version 2) grants: "200000 100000" means two, "max" no limit.
-double cgroup_cpus() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
-  return std::strtod(quota.c_str(), nullptr) / period;
-}
-
 }  // namespace
 
 size_t available_threads() {
@@ -57,7 +48,7 @@ size_t available_threads() {
   CPU_ZERO(&set);
   size_t threads = std::max(1u, std::thread::hardware_concurrency());
   if (::sched_getaffinity(0, sizeof(set), &set) == 0) threads = static_cast<size_t>(CPU_COUNT(&set));
-  const double limit = cgroup_cpus();
+  const double limit = read_cgroup_limits().cpus.value_or(0);
   if (limit > 0) threads = std::min(threads, static_cast<size_t>(std::max(1.0, std::ceil(limit))));
   return std::max<size_t>(1, threads);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nibble/base/error.h"
+#include "nibble/checkpoint/hub_cache.h"
 
 namespace nibble {
 
@@ -34,11 +35,13 @@ struct ModelFiles {
 };
 
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
-// A name is looked up in the cache of huggingface_hub (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME,
-// ~/.cache/huggingface/hub): models--org--name/refs/REVISION names the snapshot, "main" by default.
-// `revision`, when not empty, is used for a name that has none itself.
-// kNotFound says where was looked and how to get the model.
+// A name is looked up in hub_cache(): models--org--name/refs/REVISION names the snapshot, "main" by
+// default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was
+// looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});
+
+// The name that find_model() looks up in the cache without finding it; nothing for anything else.
+std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision = {});
 
 }  // namespace nibble
 

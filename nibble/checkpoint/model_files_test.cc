@@ -93,7 +93,7 @@ TEST_F(FindModelTest, ARevisionIsANameOrACommit) {
   EXPECT_EQ(config_of("org/name", "decade"), "decade");
   EXPECT_EQ(config_of("hf://org/name@main", "decade"), "cache") << "what the name says wins";
   EXPECT_THAT(config_of("org/name@v2"), HasSubstr("no revision v2; it has main"));
-  EXPECT_THAT(config_of("org/name@v2"), HasSubstr("huggingface-cli download org/name --revision v2"));
+  EXPECT_THAT(config_of("org/name@v2"), HasSubstr("nibble pull org/name@v2"));
 }
 
 TEST_F(FindModelTest, AFolderWinsOverTheCache) {
@@ -112,7 +112,7 @@ TEST_F(FindModelTest, AnAbsentModelIsToldHowToGet) {
   ASSERT_FALSE(files);
   EXPECT_EQ(files.error().code, ErrorCode::kNotFound);
   EXPECT_THAT(files.error().what, HasSubstr((folder_ / ".cache/huggingface/hub").string()));
-  EXPECT_EQ(files.error().fix, "Run: huggingface-cli download org/other");
+  EXPECT_EQ(files.error().fix, "Run: nibble pull org/other");
   ::setenv("HF_HUB_OFFLINE", "true", 1);
   EXPECT_THAT(find_model("org/other").error().fix, HasSubstr("HF_HUB_OFFLINE is set"));
 }

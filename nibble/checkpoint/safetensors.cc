@@ -25,26 +25,27 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-Expected<size_t> read_header_length(std::span<const std::byte> file) {
-  if (file.size() < kLengthBytes) {
-    return fail(ErrorCode::kDataLoss, "{} bytes, but the header length alone takes {}", file.size(),
+// front: the file's beginning, which may be all of it.
+Expected<size_t> read_header_length(std::span<const std::byte> front, size_t file_bytes) {
+  if (front.size() < kLengthBytes || file_bytes < kLengthBytes) {
+    return fail(ErrorCode::kDataLoss, "{} bytes, but the header length alone takes {}", front.size(),
                 kLengthBytes)
         .with_fix(kFetchAgain);
   }
-  if (as_text(file).starts_with("version https://git-lfs")) {
+  if (as_text(front).starts_with("version https://git-lfs")) {
     return fail(ErrorCode::kDataLoss, "this is a Git LFS pointer, not the weights themselves")
         .with_fix("Run \"git lfs pull\" in the folder, or download the file.");
   }
   uint64_t length = 0;
-  std::memcpy(&length, file.data(), sizeof(length));
+  std::memcpy(&length, front.data(), sizeof(length));
   if (length > kMaxHeaderBytes) {
     return fail(ErrorCode::kDataLoss, "the header length is {}, but at most {} is allowed", length,
                 kMaxHeaderBytes)
         .with_fix(kDamaged);
   }
-  if (length > file.size() - kLengthBytes) {
+  if (length > file_bytes - kLengthBytes) {
     return fail(ErrorCode::kDataLoss, "the header takes {} bytes, but the file has only {} after its length",
-                length, file.size() - kLengthBytes)
+                length, file_bytes - kLengthBytes)
         .with_fix(kFetchAgain);
   }
   return static_cast<size_t>(length);
@@ -156,9 +157,19 @@ Status check_tiling(const SafetensorsHeader& header, size_t data_bytes) {
 
 }  // namespace
 
-Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
-  NIBBLE_TRY(const size_t length, read_header_length(file));
-  auto json = at("header", parse_json(as_text(file.subspan(kLengthBytes, length))));
+Expected<size_t> safetensors_data_start(std::span<const std::byte> front, size_t file_bytes) {
+  NIBBLE_TRY(const size_t length, read_header_length(front, file_bytes));
+  return kLengthBytes + length;
+}
+
+Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> front, size_t file_bytes) {
+  NIBBLE_TRY(const size_t length, read_header_length(front, file_bytes));
+  if (length > front.size() - kLengthBytes) {
+    return fail(ErrorCode::kDataLoss, "{} bytes are known, but the header takes {}", front.size(),
+                kLengthBytes + length)
+        .with_fix(kFetchAgain);
+  }
+  auto json = at("header", parse_json(as_text(front.subspan(kLengthBytes, length))));
   if (!json) return Failure(std::move(json).error().with_fix(kDamaged));
   if (!json->is_object()) {
     return fail(ErrorCode::kDataLoss, "{} where an object is expected", json_type_name(*json))
@@ -179,13 +190,13 @@ Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
     if (!entry) return Failure(std::move(entry).error().with_fix(kDamaged));
     header.tensors.emplace(name, std::move(*entry));
   }
-  NIBBLE_RETURN_IF_ERROR(check_tiling(header, file.size() - header.data_start));
+  NIBBLE_RETURN_IF_ERROR(check_tiling(header, file_bytes - header.data_start));
   return header;
 }
 
 Expected<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
   NIBBLE_TRY(auto file, MappedFile::open(path));
-  NIBBLE_TRY(auto header, at(path.string(), parse_safetensors(file->bytes())));
+  NIBBLE_TRY(auto header, at(path.string(), parse_safetensors(file->bytes(), file->bytes().size())));
   return SafetensorsFile(std::move(file), std::move(header));
 }
 

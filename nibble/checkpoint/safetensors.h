@@ -33,8 +33,14 @@ struct SafetensorsHeader {
   bool operator==(const SafetensorsHeader&) const = default;
 };
 
-// Checks everything that can be known from the header and the size of the file.
-Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file);
+// Checks everything that can be known from the header and the size of the file. front: the bytes of the file
+// up to safetensors_data_start() at least.
+Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> front, size_t file_bytes);
+inline Expected<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
+  return parse_safetensors(file, file.size());
+}
+// Where the header ends, from the first 8 bytes.
+Expected<size_t> safetensors_data_start(std::span<const std::byte> front, size_t file_bytes);
 
 // A mapped file: tensors are views into it. Immutable.
 class SafetensorsFile {

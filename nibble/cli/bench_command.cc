@@ -6,6 +6,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/evaluation/speed.h"
 
 namespace nibble::cli {
@@ -20,6 +21,7 @@ struct Options {
 
 Status bench(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   SpeedOptions speed;
   if (options.prompt) speed.prompt_tokens = static_cast<size_t>(*options.prompt);

@@ -26,6 +26,7 @@ struct Command {
 extern const Command kRunCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
+extern const Command kPullCommand;
 extern const Command kQuantizeCommand;
 extern const Command kCompareCommand;
 extern const Command kEvalCommand;
@@ -36,6 +37,8 @@ extern const Command kDiffCommand;
 extern const Command kTokenizeCommand;
 extern const Command kDetokenizeCommand;
 extern const Command kChatTemplateCommand;
+extern const Command kPlanCommand;
+extern const Command kDoctorCommand;
 
 }  // namespace nibble::cli
 

@@ -11,6 +11,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/evaluation_options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/evaluation/compare.h"
 #include "nibble/report/report.h"
 
@@ -157,6 +158,9 @@ Status run(const Options& options) {
   if (options.models.empty()) {
     return fail(ErrorCode::kInvalidArgument, "no MODEL was named")
         .with_fix("Name a float model, or several checkpoints of one.");
+  }
+  for (const std::string& model : options.models) {
+    NIBBLE_RETURN_IF_ERROR(offer_pull({model, options.revision}, options.common));
   }
   NIBBLE_TRY(const CompareOptions request, to_compare_options(options));
   ThreadPool pool(options.common.num_threads());

@@ -6,6 +6,7 @@
 #include "nibble/cli/dequantize_model.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 
 namespace nibble::cli {
 namespace {
@@ -19,6 +20,7 @@ struct Options {
 
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
   NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
   const auto dtype = options.dtype.empty() ? std::nullopt : dtype_from_torch_name(options.dtype);

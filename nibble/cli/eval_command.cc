@@ -6,6 +6,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/evaluation_options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/evaluation/layer_comparison.h"
 #include "nibble/evaluation/quality.h"
 #include "nibble/evaluation/score_text.h"
@@ -77,6 +78,7 @@ std::string layers_text(const LayerComparison& comparison) {
 
 Status evaluate(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_RETURN_IF_ERROR(options.text.check());
   if (options.layers && options.reference.empty()) {
     return fail(ErrorCode::kInvalidArgument, "--layers needs a model to compare with")

@@ -4,6 +4,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/models/inspect_model.h"
 
 namespace nibble::cli {
@@ -16,6 +17,7 @@ struct Options {
 
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
   NIBBLE_TRY(const ModelSummary summary, inspect_model(files));
   if (!options.common.json) return write_stdout(to_text(summary));

@@ -13,6 +13,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/nn/kv_cache.h"
 
 namespace nibble::cli {
@@ -106,6 +107,7 @@ Expected<std::vector<float>> compute_logits(const CausalLM& model, const InputId
 
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   NIBBLE_RETURN_IF_ERROR(check_output_file(options.output, options.force));
   NIBBLE_TRY(const InputIds input, read_input_ids(options.input_ids));

@@ -15,8 +15,10 @@ namespace nibble::cli {
 namespace fs = std::filesystem;
 namespace {
 
+// The main thread alone writes results.
+bool g_reader_is_gone = false;
 int g_result_status = 0;
-bool g_reader_is_gone = false;  // the main thread alone writes results
+Json g_error_attachments = Json::object();
 
 std::string name_of(const fs::path& path) { return path.string(); }
 
@@ -47,6 +49,10 @@ Status write_json(const Json& json, int indent) { return write_stdout(dump_json(
 
 void set_result_status(int status) { g_result_status = status; }
 int result_status() { return g_result_status; }
+
+void attach_to_error(const std::string& key, Json value) { g_error_attachments[key] = std::move(value); }
+
+const Json& error_attachments() { return g_error_attachments; }
 
 bool stdout_reader_is_gone() { return g_reader_is_gone; }
 

@@ -4,6 +4,7 @@
 // Where results go: stdout, or a file or folder named with -o.
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 #include "nibble/base/json.h"
@@ -19,6 +20,11 @@ Status write_json(const Json& json, int indent = 2);  // and a newline
 // What the program exits with when nothing fails: 0, or 1 for a result that says "no", as diff's.
 void set_result_status(int status);
 int result_status();
+
+// Puts `value` beside the error of this command, in the one object that --json prints where it fails:
+// {"error": {...}, "plan": {...}}.
+void attach_to_error(const std::string& key, Json value);
+const Json& error_attachments();  // an object
 
 // True once a write found that nobody reads stdout any more: there is no one to complain to.
 bool stdout_reader_is_gone();

@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include "nibble/base/cancel.h"
+#include "nibble/cli/build_info.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/help.h"
 #include "nibble/cli/output.h"
@@ -20,10 +21,12 @@
 namespace nibble::cli {
 namespace {
 
+// In the order of the list that `nibble help` prints.
 const Command* const kCommands[] = {
-    &kRunCommand,      &kInspectCommand,    &kLogitsCommand,      &kQuantizeCommand, &kCompareCommand,
-    &kEvalCommand,     &kBenchCommand,      &kDequantizeCommand,  &kConvertCommand,  &kDiffCommand,
-    &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
+    &kRunCommand,     &kPullCommand,     &kCompareCommand,    &kQuantizeCommand,
+    &kEvalCommand,    &kBenchCommand,    &kPlanCommand,       &kDoctorCommand,
+    &kInspectCommand, &kDiffCommand,     &kConvertCommand,    &kDequantizeCommand,
+    &kLogitsCommand,  &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {
@@ -51,15 +54,10 @@ std::string overview() {
 }
 
 std::string version() {
-#if defined(__clang__)
-  const std::string compiler = fmt::format("clang {}", __clang_version__);
-#else
-  const std::string compiler = fmt::format("g++ {}", __VERSION__);
-#endif
   std::vector<std::string_view> found;
   for (const CpuTarget target : supported_cpu_targets()) found.push_back(cpu_target_name(target));
   return fmt::format("nibble {}\ncompiler: {}\ninstruction sets: found {}; used {}\n", NIBBLE_VERSION,
-                     compiler, fmt::join(found, ", "), cpu_target_name(cpu_target()));
+                     compiler_name(), fmt::join(found, ", "), cpu_target_name(cpu_target()));
 }
 
 Failure unknown_command(std::string_view name) {
@@ -195,11 +193,12 @@ std::string_view code_name(ErrorCode code) {
 void report(const Error& error, bool json) {
   if (stdout_reader_is_gone()) return;  // as `cat` when `head` has seen enough
   if (json) {
-    const Json object = {{"error",
-                          {{"code", code_name(error.code)},
-                           {"what", error.what},
-                           {"where", error.where},
-                           {"fix", error.fix}}}};
+    Json object = {{"error",
+                    {{"code", code_name(error.code)},
+                     {"what", error.what},
+                     {"where", error.where},
+                     {"fix", error.fix}}}};
+    object.update(error_attachments());
     // If stdout cannot be written to either, stderr still says what happened.
     static_cast<void>(write_json(object));
   }

@@ -6,8 +6,10 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/cli/quantize_report.h"
 #include "nibble/config/dynamic_rules.h"
+#include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
 namespace {
@@ -207,14 +209,20 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
 
 Status quantize(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const QuantizeOptions request, to_quantize_options(options));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
   ThreadPool pool(options.common.num_threads());
   if (options.dry_run) {
     NIBBLE_TRY(const QuantizePlan plan, plan_quantization(files, options.out.output, request, pool));
-    NIBBLE_RETURN_IF_ERROR(options.common.json ? write_json(to_json(plan))
-                                               : write_stdout(to_text(plan) + "\n"));
-    return check_fits(plan, request, options.out.output);
+    const Status fits = check_fits(plan, request, options.out.output);
+    if (!fits) attach_to_error("plan", nibble::to_json(plan));
+    if (!options.common.json) {
+      NIBBLE_RETURN_IF_ERROR(write_stdout(to_text(plan) + "\n"));
+    } else if (fits) {
+      NIBBLE_RETURN_IF_ERROR(write_json(nibble::to_json(plan)));
+    }
+    return fits;
   }
   NIBBLE_TRY(const QuantizeResult result, quantize_model(files, options.out.output, request, pool));
   for (const std::string& warning : result.warnings) warn_once(warning);

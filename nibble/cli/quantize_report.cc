@@ -6,6 +6,7 @@
 #include "nibble/base/memory.h"
 #include "nibble/cli/output.h"
 #include "nibble/pipeline/log_row.h"
+#include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
 namespace {
@@ -43,20 +44,6 @@ void say_check(const SanityCheck& check) {
 
 }  // namespace
 
-Json to_json(const QuantizePlan& plan) {
-  return {{"modules", plan.modules},
-          {"weights", plan.weights},
-          {"calibration_tokens", plan.calibration_tokens},
-          {"output_bytes", plan.output_bytes},
-          {"bits_per_weight", plan.bits_per_weight},
-          {"journal_bytes", plan.journal_bytes},
-          {"peak_memory_bytes", plan.peak_memory},
-          {"activations_on_disk", plan.spill},
-          {"operations", plan.operations},
-          {"operations_per_second", plan.operations_per_second},
-          {"seconds", plan.seconds}};
-}
-
 Json check_json(const std::optional<SanityCheck>& check) {
   if (!check) return nullptr;
   return {{"kl", check->kl},
@@ -73,7 +60,7 @@ Json to_json(const QuantizeResult& result) {
   const WrittenBytes& bytes = result.bytes;
   return {{"was_finished", result.was_finished},
           {"resumed_modules", result.resumed_modules},
-          {"plan", to_json(result.plan)},
+          {"plan", nibble::to_json(result.plan)},
           {"modules", modules},
           {"calibration_tokens", result.calibration_tokens},
           {"bytes",

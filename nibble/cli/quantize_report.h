@@ -10,7 +10,6 @@
 
 namespace nibble::cli {
 
-Json to_json(const QuantizePlan& plan);
 Json to_json(const QuantizeResult& result);
 Json check_json(const std::optional<SanityCheck>& check);  // null where nothing was checked
 

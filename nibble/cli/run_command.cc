@@ -11,6 +11,7 @@
 #include "nibble/cli/input.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/cli/sampling_options.h"
 
 namespace nibble::cli {
@@ -201,6 +202,7 @@ Status chat(const Options& options, const Loaded& loaded, Conversation& conversa
 
 Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions from, options.load.to_from_pretrained(options.model.revision));
   GenerationConfig trial;  // so that a bad setting is found before the model is read
   NIBBLE_RETURN_IF_ERROR(options.sampling.apply(trial));

@@ -8,10 +8,12 @@
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/log.h"
+#include "nibble/base/machine.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
 #include "nibble/checkpoint/gguf.h"
 #include "nibble/evaluation/candidate.h"
+#include "nibble/kernels/cpu_target.h"
 #include "nibble/models/auto_model.h"
 
 namespace nibble {
@@ -26,6 +28,14 @@ std::string now() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
   return text;
+}
+
+// "org/name" as it is; of a path the last part.
+std::string short_name(const std::string& model) {
+  std::error_code ignored;
+  if (!fs::exists(model, ignored)) return model;
+  const fs::path path = fs::weakly_canonical(model, ignored);
+  return path.filename().string();
 }
 
 // All models must turn the text into the same tokens.
@@ -161,6 +171,25 @@ Json protocol_json(const CompareOptions& options, const TextWindows& text) {
   return json;
 }
 
+Json machine_json(const CausalLM& reference, const ThreadPool& pool) {
+  const Machine machine = read_machine();
+  return {{"cpu", machine.cpu_model},
+          {"cores", machine.cpus_allowed.size()},
+          {"threads", pool.num_threads()},
+          {"memory_bytes", machine.memory_bytes},
+          {"instruction_set", cpu_target_name(cpu_target())},
+          {"kernels", reference.kernels()},
+          {"os", machine.kernel}};
+}
+
+Json limits_json(const Limits& limits) {
+  Json json = {{"prefer", preference_name(limits.prefer)}};
+  if (limits.max_memory > 0) json["memory_bytes"] = limits.max_memory;
+  if (limits.min_speed > 0) json["decode_tokens_per_second"] = limits.min_speed;
+  if (limits.max_kl > 0) json["kl"] = limits.max_kl;
+  return json;
+}
+
 }  // namespace
 
 Expected<Json> compare(const CompareOptions& options, ThreadPool& pool) {
@@ -194,11 +223,13 @@ Expected<Json> compare(const CompareOptions& options, ThreadPool& pool) {
                  {"nibble", NIBBLE_VERSION},
                  {"command", options.command},
                  {"model",
-                  {{"name", options.models.front()},
+                  {{"name", short_name(options.models.front())},
+                   {"path", options.models.front()},
                    {"architecture", reference->config().model_type},
                    {"parameters", reference->num_parameters()},
                    {"notes", notes}}}};
-  report["machine"] = {{"threads", pool.num_threads()}, {"kernels", reference->kernels()}};
+  report["machine"] = machine_json(*reference, pool);
+  report["limits"] = limits_json(options.limits);
   report["protocol"] = protocol_json(options, text);
   report["reference"] = first.id;
   report["candidates"] = Json::array();

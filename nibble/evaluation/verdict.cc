@@ -11,7 +11,7 @@
 namespace nibble {
 namespace {
 
-constexpr double kSeedSpread = 0.04;  // of KL: verdict.h
+constexpr double kSeedSpread = 0.08;  // of KL: verdict.h
 constexpr double kUsableKl = 0.2;     // nats
 
 struct NamedPreference {
@@ -156,6 +156,13 @@ Expected<Preference> preference_from_name(std::string_view name) {
   return fail(ErrorCode::kInvalidArgument, "\"{}\" is no preference", name)
       .at("--prefer")
       .with_fix("It is balanced, quality, speed or size.");
+}
+
+std::string_view preference_name(Preference preference) {
+  for (const NamedPreference& known : kPreferences) {
+    if (known.preference == preference) return known.name;
+  }
+  return "";
 }
 
 std::string_view finding_name(Finding finding) {

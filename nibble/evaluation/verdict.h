@@ -14,6 +14,7 @@ namespace nibble {
 
 enum class Preference { kBalanced, kQuality, kSpeed, kSize };
 Expected<Preference> preference_from_name(std::string_view name);
+std::string_view preference_name(Preference preference);
 
 struct Limits {
   size_t max_memory = 0;   // bytes of peak memory while it runs; 0: none
@@ -41,7 +42,7 @@ enum class Finding { kIdentical, kNoDifference, kFirstIsBetter, kSecondIsBetter 
 std::string_view finding_name(Finding finding);
 
 // A difference in mean KL counts where it is significant (p < 1 - confidence) and larger than what another
-// choice of calibration text makes: 4 % of the larger one (docs/compare.md has the measurement).
+// choice of calibration text makes: 8 % of the larger one (docs/compare.md has the measurement).
 Finding judge(const PairedTest& test, double kl_a, double kl_b, double confidence);
 
 struct Pair {

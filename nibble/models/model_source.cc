@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <system_error>
 
 #include "nibble/base/check.h"
 #include "nibble/quantization/formats/formats.h"
@@ -18,18 +19,36 @@ Status check_finite(const std::vector<float>& values, const std::string& tensor)
           "A weight that is not finite cannot be quantized: fetch the file again, or repair the model.");
 }
 
+size_t tokenizer_bytes_of(const ModelFiles& files) {
+  const std::string name = "tokenizer.json";
+  if (const auto made = files.texts.find(name); made != files.texts.end()) return made->second.size();
+  if (files.folder.empty()) return 0;
+  std::error_code error;
+  const uintmax_t bytes = std::filesystem::file_size(files.folder / name, error);
+  return error ? 0 : static_cast<size_t>(bytes);
+}
+
 }  // namespace
 
 Expected<ModelSource> ModelSource::open(const ModelFiles& files) {
+  // The configuration first: whoever names a wrong folder should hear of config.json.
+  NIBBLE_RETURN_IF_ERROR(files.read_required("config.json"));
+  NIBBLE_TRY(auto checkpoint, open_checkpoint(files));
+  return open(files, std::move(checkpoint));
+}
+
+Expected<ModelSource> ModelSource::open(const ModelFiles& files,
+                                        std::shared_ptr<const Checkpoint> checkpoint) {
   ModelSource source;
   source.files = files;
+  source.checkpoint = std::move(checkpoint);
+  source.tokenizer_bytes = tokenizer_bytes_of(files);
   NIBBLE_TRY(const std::string text, files.read_required("config.json"));
   NIBBLE_TRY(const Json json, at("config.json", parse_json(text)));
   NIBBLE_TRY(source.config, at("config.json", PretrainedConfig::from_json(json)));
   NIBBLE_TRY(source.spec, make_decoder_spec(source.config));
   NIBBLE_TRY(const std::optional<Json> quantize_config, read_quantize_config(files));
   NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(json, quantize_config, std::nullopt));
-  NIBBLE_TRY(source.checkpoint, open_checkpoint(files));
   source.quantization = resolved.config;
   for (std::string& module : quantized_modules(*source.checkpoint))
     source.quantized.insert(std::move(module));

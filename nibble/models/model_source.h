@@ -29,9 +29,12 @@ struct ModelSource {
   bool prefix_missing = false;
   std::optional<QuantizationConfig> quantization;  // of the stored weights, if they are codes
   std::set<std::string> quantized;                 // modules that are stored as codes
+  size_t tokenizer_bytes = 0;                      // of tokenizer.json; 0 where there is none
 
   // Headers only; every module is checked to be there with the right shape.
   static Expected<ModelSource> open(const ModelFiles& files);
+  // The same with weights from elsewhere (hub/remote_checkpoint.h).
+  static Expected<ModelSource> open(const ModelFiles& files, std::shared_ptr<const Checkpoint> checkpoint);
 
   const ModuleSlot& slot(std::string_view module) const;  // it must exist
 

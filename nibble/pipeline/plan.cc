@@ -1,13 +1,12 @@
 #include "nibble/pipeline/plan.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <set>
 #include <system_error>
 
 #include "nibble/base/memory.h"
-#include "nibble/linalg/gemm.h"
+#include "nibble/linalg/machine_speed.h"
 #include "nibble/models/load_weights.h"
 #include "nibble/quantization/bitsandbytes.h"
 
@@ -110,31 +109,8 @@ double count_operations(const ModelSource& source, const QuantizeOptions& option
   return operations * static_cast<double>(config.num_hidden_layers);
 }
 
-// Products like those of the forward pass, for a moment.
-double measure_speed(const QuantizeOptions& options, ThreadPool& pool) {
-  using Clock = std::chrono::steady_clock;
-  constexpr size_t kRows = 512;
-  constexpr size_t kWidth = 1024;
-  constexpr double kSeconds = 0.03;
-  const std::vector<float> a(kRows * kWidth, 0.5f);
-  const std::vector<float> b(kWidth * kWidth, 0.25f);
-  std::vector<float> c(kRows * kWidth);
-  const linalg::Arithmetic arithmetic =
-      options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
-  const auto multiply = [&] {
-    linalg::gemm({{a.data(), kRows, kWidth}}, {{b.data(), kWidth, kWidth}, true},
-                 MatrixView<float>(c.data(), kRows, kWidth), {.arithmetic = arithmetic}, pool);
-  };
-  multiply();  // wakes the threads
-  const Clock::time_point start = Clock::now();
-  double operations = 0;
-  double seconds = 0;
-  do {
-    multiply();
-    operations += 2.0 * kRows * kWidth * kWidth;
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  } while (seconds < kSeconds);
-  return operations / seconds;
+linalg::Arithmetic arithmetic_of(const QuantizeOptions& options) {
+  return options.compute == ComputeMode::kF32 ? linalg::Arithmetic::kF32 : linalg::fastest_arithmetic();
 }
 
 // --- memory: what BlockWalk and the solver hold at their peak ---
@@ -145,9 +121,7 @@ constexpr size_t kProgramBytes = 25'000'000;
 constexpr size_t kTokenizerFactor = 16;
 
 size_t program_bytes(const ModelSource& source) {
-  std::error_code error;
-  const uintmax_t tokenizer = fs::file_size(source.files.folder / "tokenizer.json", error);
-  return kProgramBytes + (error ? 0 : kTokenizerFactor * static_cast<size_t>(tokenizer));
+  return kProgramBytes + kTokenizerFactor * source.tokenizer_bytes;
 }
 
 size_t stream_bytes(const ModelSource& source, const QuantizeOptions& options, size_t tokens, size_t inner) {
@@ -221,6 +195,24 @@ void shrink_to_fit(const ModelSource& source, const QuantizeOptions& options,
   fits();
 }
 
+// Without weights: double quantization would read all of them to tell the length of a text, which is a few
+// bytes off without.
+class HeadersOnly final : public Checkpoint {
+ public:
+  explicit HeadersOnly(const Checkpoint& source) : file_bytes_(source.file_bytes()) {
+    tensors_ = source.tensors();
+    metadata_ = source.metadata();
+  }
+  Expected<Tensor> tensor(std::string_view name) const override {
+    return fail(ErrorCode::kUnavailable, "a plan reads no weights").at(name);
+  }
+  std::string file_of(std::string_view) const override { return {}; }
+  size_t file_bytes() const override { return file_bytes_; }
+
+ private:
+  const size_t file_bytes_;
+};
+
 size_t disk_left(const fs::path& folder) {
   fs::path place = fs::absolute(folder);
   std::error_code error;
@@ -234,7 +226,8 @@ size_t disk_left(const fs::path& folder) {
 }  // namespace
 
 Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, const QuantizeOptions& options,
-                                 const std::vector<size_t>& calibration, ThreadPool& pool) {
+                                 const std::vector<size_t>& calibration, ThreadPool& pool,
+                                 double operations_per_second) {
   QuantizePlan plan;
   plan.modules = jobs.modules.size();
   std::shared_ptr<const Checkpoint> written = source.checkpoint;
@@ -245,10 +238,8 @@ Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, co
   }
   size_t codes = 0;
   if (const auto* const bnb = std::get_if<BitsAndBytesConfig>(&jobs.config)) {
-    // Its double quantization would read every weight to tell the length of a text: not for a plan.
-    BitsAndBytesConfig plain = *bnb;
-    plain.bnb_4bit_use_double_quant = false;
-    written = quantize_on_the_fly(written, plain, modules, pool, options.bnb_blocksize);
+    written = quantize_on_the_fly(std::make_shared<const HeadersOnly>(*written), *bnb, modules, pool,
+                                  options.bnb_blocksize);
   } else {
     for (const auto& [name, job] : jobs.modules) {
       NIBBLE_TRY(const auto tensors, encoded_tensors(job.layout, job.settings.bits, job.out_features,
@@ -273,7 +264,9 @@ Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, co
   shrink_to_fit(source, options, calibration, plan);
   if (is_calibrated(calibration)) {
     plan.operations = count_operations(source, options, calibration);
-    plan.operations_per_second = measure_speed(options, pool);
+    plan.operations_per_second = operations_per_second > 0
+                                     ? operations_per_second
+                                     : linalg::measure_gemm(arithmetic_of(options), pool);
     plan.seconds = plan.operations / plan.operations_per_second / kShareOfPeak;
     if (plan.spill) plan.journal_bytes += stream_bytes(source, options, plan.calibration_tokens, 0) * 2;
     plan.journal_bytes += stream_bytes(source, options, plan.calibration_tokens, 0);

@@ -27,9 +27,11 @@ struct QuantizePlan {
   double operations_per_second = 0.0;  // measured here
 };
 
-// calibration: lengths of the sequences; empty without calibration.
+// calibration: lengths of the sequences; empty without calibration. operations_per_second: what
+// linalg::measure_gemm() gave; 0: it is measured now.
 Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, const QuantizeOptions& options,
-                                 const std::vector<size_t>& calibration, ThreadPool& pool);
+                                 const std::vector<size_t>& calibration, ThreadPool& pool,
+                                 double operations_per_second = 0);
 
 // kOutOfMemory where the memory or the disk does not suffice; the fix names the flag that would make it fit.
 Status check_fits(const QuantizePlan& plan, const QuantizeOptions& options,

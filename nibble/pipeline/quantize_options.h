@@ -10,6 +10,7 @@
 #include "nibble/config/engine_limits.h"
 #include "nibble/config/quantization_config.h"
 #include "nibble/nn/linear.h"
+#include "nibble/quantizers/feedback_solver.h"
 #include "nibble/quantizers/gptq_settings.h"
 
 namespace nibble {
@@ -23,11 +24,12 @@ struct QuantizeOptions {
   std::optional<Engine> engine = {};  // that is to read the result: its limits are checked first
   // Of GPTQ files; AWQ files are AutoAWQ's algorithm with kCompat, and otherwise the same solver as GPTQ's.
   Effort effort = Effort::kDefault;
-  bool round_to_nearest = false;   // no calibration, whatever the method
-  double mse = 0.0;                // exponent of the clip search of plain rounding and of compat
-  double awq_damp_percent = 0.01;  // of the solver for AWQ files; GPTQConfig has its own
-  bool signed_scales = false;      // symmetric groups may have a negative scale
-  size_t bnb_blocksize = 64;       // nf4, fp4: weights that share an absmax
+  std::optional<SolverSteps> solver = {};  // instead of those of `effort`: to measure single steps
+  bool round_to_nearest = false;           // no calibration, whatever the method
+  double mse = 0.0;                        // exponent of the clip search of plain rounding and of compat
+  double awq_damp_percent = 0.01;          // of the solver for AWQ files; GPTQConfig has its own
+  bool signed_scales = false;              // symmetric groups may have a negative scale
+  size_t bnb_blocksize = 64;               // nf4, fp4: weights that share an absmax
 
   std::vector<DataSource> dataset = {};
   DatasetOptions data = {};

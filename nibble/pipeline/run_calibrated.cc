@@ -39,7 +39,7 @@ Expected<SolvedWeight> solve(const Run& run, const GptqSettings& settings, const
   }
   if (!found->second) return round_to_nearest(task.weight, settings, run.pool);
   return solve_with_feedback(task.weight, task.shift, *found->second, settings,
-                             solver_steps(run.options.effort), run.pool);
+                             run.options.solver.value_or(solver_steps(run.options.effort)), run.pool);
 }
 
 // The rest of the walk goes on with the values of the codes.

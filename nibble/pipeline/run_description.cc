@@ -63,6 +63,10 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
     settings["mse"] = options.mse;
     settings["signed_scales"] = options.signed_scales;
     settings["effort"] = options.round_to_nearest ? "rtn" : effort_name(options.effort);
+    if (options.solver) {
+      settings["solver"] = {options.solver->grid_candidates, options.solver->grid_simulations,
+                            options.solver->refine_rounds, options.solver->group_sweeps};
+    }
   }
   if (!data.sequences.empty()) {
     settings["tokens_at_once"] = plan.tokens_at_once;

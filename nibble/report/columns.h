@@ -19,14 +19,15 @@ struct Column {
   bool less_is_better;
   int importance;  // 1: the last to go where there is little room
   double (*value)(const Candidate&);
-  std::string (*text)(const Candidate&);  // of a known value
+  std::string (*text)(const Candidate&, bool margin);  // of a known value
 };
 
 // Those of which at least one candidate has a value, in the order in which they are shown.
 std::vector<const Column*> columns_with_values(const Report& report);
 
-// "–" where nothing was measured.
-std::string cell(const Column& column, const Candidate& candidate);
+// "–" where nothing was measured. Margin: the half width of its interval behind a value; that of KL is
+// always there, for it tells whether candidates differ.
+std::string cell(const Column& column, const Candidate& candidate, bool margin);
 
 }  // namespace nibble::report
 

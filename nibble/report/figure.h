@@ -13,6 +13,7 @@ namespace nibble::report {
 
 struct Figure {
   std::string id = {}, title = {}, caption = {};  // text
+  bool full_width = false;                        // spans both columns of a wide page
   std::string picture = {};  // markup; empty: nothing was measured, and the page leaves the figure out
   std::vector<std::string> head = {};
   std::vector<std::vector<std::string>> rows = {};  // text; the first cell names the row
@@ -26,9 +27,10 @@ Figure memory_bars(const Report& report);
 Figure layer_damage(const Report& report);  // one small picture for each candidate
 
 std::string figure_html(const Figure& figure);
-// A table that scrolls by itself where it is too wide.
+// A table that scrolls by itself where it is too wide. Alignment: "l" or "r" for each column; those that
+// it does not reach are numbers, "r".
 std::string plain_table(const std::string& name, const std::vector<std::string>& head,
-                        const std::vector<std::vector<std::string>>& rows);
+                        const std::vector<std::vector<std::string>>& rows, std::string_view alignment = "l");
 
 // A picture is drawn twice: wide for most screens and paper, narrow for phones, so that letters keep
 // their size.
@@ -38,6 +40,7 @@ struct Layout {
   size_t label_columns;  // of the longest name
 };
 inline constexpr Layout kLayouts[] = {{"wide", 520, 30}, {"narrow", 328, 20}};
+inline constexpr Layout kFullWidth = {"full", 1100, 60};  // instead of "wide" where two columns are
 
 }  // namespace nibble::report
 

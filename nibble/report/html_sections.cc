@@ -100,9 +100,10 @@ std::string pairs_section(const Report& report) {
       "<p>Two candidates are compared on the same words, so that how hard the text is cancels out. Intervals "
       "hold "
       "the true difference with {} confidence.</p>",
-      format_percent(report.confidence));
-  std::string table = plain_table("Differences between pairs",
-                                  {"Pair", "Measure", "Difference", "Interval", "p", "Verdict"}, rows);
+      format_confidence(report.confidence));
+  std::string table =
+      plain_table("Differences between pairs", {"Pair", "Measure", "Difference", "Interval", "p", "Verdict"},
+                  rows, "llrrrl");
   constexpr size_t kManyRows = 12;
   if (rows.size() > kManyRows) {
     table = fmt::format(R"(<details class="numbers"><summary>All {} pairs</summary>{}</details>)",
@@ -122,7 +123,7 @@ std::string samples_section(const Report& report) {
       if (sample != nullptr) answers += answer(report.candidates[i], i, *sample, original);
     }
     out += fmt::format(
-        "<section class=\"prompt\"><h3 dir=\"auto\"><span class=\"kicker\">Prompt</span> {}</h3>"
+        "<section class=\"prompt\"><h3 dir=\"auto\"><span class=\"kicker\">Prompt</span>{}</h3>"
         "<div class=\"answers\">{}</div></section>\n",
         escape_html(prompt), answers);
   }
@@ -135,7 +136,7 @@ std::string samples_section(const Report& report) {
 
 std::string repeat_section(const Report& report) {
   std::string facts = facts_list("Protocol", report.protocol) + facts_list("Machine", report.machine) +
-                      facts_list("Model", report.model);
+                      facts_list("Model", report.model) + facts_list("Limits", report.limits);
   if (!facts.empty()) facts = fmt::format("<div class=\"columns\">{}</div>", facts);
   if (!report.command.empty()) {
     facts += "<h3>How to repeat it</h3>" + command_block("The command of this comparison", report.command);

@@ -1,6 +1,7 @@
 // All numbers of all candidates.
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "nibble/report/columns.h"
 #include "nibble/report/html_sections.h"
@@ -34,10 +35,13 @@ const Candidate* best_of(const Column& column, const Report& report) {
 }
 
 std::string name_cell(const Candidate& candidate) {
-  std::string badges;
-  if (candidate.is_choice) badges += " <span class=\"badge chosen\">chosen</span>";
-  if (candidate.is_reference) badges += " <span class=\"badge\">original</span>";
-  if (!candidate.fits) badges += " <span class=\"badge\">left out</span>";
+  std::vector<std::string_view> roles;
+  if (candidate.is_choice) roles.push_back("chosen");
+  if (candidate.is_reference) roles.push_back("original");
+  if (candidate.is_identical && !candidate.is_reference) roles.push_back("identical");
+  if (!candidate.fits) roles.push_back("left out");
+  const std::string badges =
+      roles.empty() ? "" : fmt::format(" <span class=\"badge\">{}</span>", fmt::join(roles, ", "));
   return fmt::format(
       R"(<th scope="row"><svg class="key-mark {}" viewBox="0 0 16 16" aria-hidden="true">{}</svg>{}{}</th>)",
       family_class(candidate.family), svg_marker(candidate.family, 8, 8, 5), isolated(candidate.label),
@@ -54,7 +58,7 @@ std::string row(const Candidate& candidate, size_t index, const std::vector<cons
     const double value = columns[i]->value(candidate);
     const std::string key = is_known(value) ? fmt::format(" data-value=\"{}\"", value) : "";
     out += fmt::format(R"(<td class="{}{}"{}>{}</td>)", paper_class(*columns[i]),
-                       best[i] == &candidate ? " best" : "", key, cell(*columns[i], candidate));
+                       best[i] == &candidate ? " best" : "", key, cell(*columns[i], candidate, true));
   }
   return out + "</tr>\n";
 }
@@ -97,7 +101,7 @@ std::string table_section(const Report& report) {
       "<p>± is half of a {} interval, or for speed and memory the largest distance from the median of the "
       "runs. Bold "
       "is the best of a column, the original left out; – was not measured.</p>",
-      format_percent(report.confidence));
+      format_confidence(report.confidence));
   return section(
       "numbers", "All numbers",
       fmt::format(

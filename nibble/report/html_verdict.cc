@@ -74,11 +74,9 @@ std::string argument(std::string_view title, const std::vector<std::string>& ite
 std::string verdict_section(const Report& report) {
   const Verdict& verdict = report.verdict;
   std::string arguments = argument("Why", verdict.reasons) + argument("What it costs", verdict.cost) +
-                          argument("What would change the answer", verdict.would_change);
+                          argument("What would change it", verdict.would_change);
   if (!verdict.runner_up.empty()) {
-    std::string runner_up = isolated(verdict.runner_up);
-    if (!verdict.runner_up_note.empty()) runner_up += ": " + isolated(verdict.runner_up_note);
-    arguments += fmt::format("<div><h3>Runner-up</h3><p>{}.</p></div>", runner_up);
+    arguments += fmt::format("<div><h3>Runner-up</h3><p>{}.</p></div>", isolated(verdict.runner_up));
   }
   if (verdict.headline.empty() && arguments.empty()) return {};
   if (!arguments.empty()) arguments = fmt::format("<div class=\"columns\">{}</div>", arguments);

@@ -73,12 +73,22 @@ bool overlap(const Box& a, const Box& b) {
   return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
-std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, std::vector<Box> obstacles,
+std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, const Obstacles& obstacles,
                                       const Box& area) {
   std::vector<PlacedLabel> placed;
+  std::vector<Box> solid = obstacles.points, all = obstacles.lines;
+  all.insert(all.end(), solid.begin(), solid.end());
   for (const LabelRequest& label : labels) {
-    placed.push_back(place(label, obstacles, area));
-    if (placed.back().placed) obstacles.push_back(placed.back().box);
+    PlacedLabel best = place(label, all, area);
+    if (!best.placed || best.needs_leader) {
+      const PlacedLabel crossing = place(label, solid, area);
+      if (!best.placed || !crossing.needs_leader) best = crossing;
+    }
+    if (best.placed) {
+      solid.push_back(best.box);
+      all.push_back(best.box);
+    }
+    placed.push_back(best);
   }
   return placed;
 }

@@ -26,9 +26,14 @@ struct PlacedLabel {
   bool needs_leader = false;  // too far from its point to be understood without a line
 };
 
+struct Obstacles {
+  std::vector<Box> points;  // never covered
+  std::vector<Box> lines;   // covered only by a label that would stand too far away otherwise
+};
+
 // One label after the other, the most important first: beside its point where that is free, or else at
-// the nearest free place of `area`. `obstacles` are kept free.
-std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, std::vector<Box> obstacles,
+// the nearest free place of `area`.
+std::vector<PlacedLabel> place_labels(const std::vector<LabelRequest>& labels, const Obstacles& obstacles,
                                       const Box& area);
 
 // The width of text in a proportional sans-serif font, rather too wide than too narrow: the page is made

@@ -26,15 +26,24 @@ TEST(LabelPlacement, AtTheRightEdgeItStandsLeft) {
 
 TEST(LabelPlacement, TwelveLabelsOfOnePointDoNotOverlap) {
   const std::vector<LabelRequest> labels(12, LabelRequest{300, 150, 150, 15});
-  const std::vector<Box> obstacles = {{292, 142, 16, 16}};
-  const auto placed = place_labels(labels, obstacles, kArea);
+  const Box point{292, 142, 16, 16};
+  const auto placed = place_labels(labels, {.points = {point}, .lines = {}}, kArea);
   for (size_t i = 0; i < placed.size(); ++i) {
     ASSERT_TRUE(placed[i].placed) << i;
     EXPECT_TRUE(contains(kArea, placed[i].box)) << i;
-    EXPECT_FALSE(overlap(placed[i].box, obstacles[0])) << i;
+    EXPECT_FALSE(overlap(placed[i].box, point)) << i;
     for (size_t j = 0; j < i; ++j) EXPECT_FALSE(overlap(placed[i].box, placed[j].box)) << i << " and " << j;
   }
   EXPECT_TRUE(placed.back().needs_leader);
+}
+
+TEST(LabelPlacement, CoversALineRatherThanLeavingALabelOut) {
+  const Box line{105, 20, 2, 280};
+  EXPECT_FALSE(
+      overlap(place_labels({{100, 100, 40, 15}}, {.points = {}, .lines = {line}}, kArea)[0].box, line));
+  const auto crossed = place_labels({{100, 100, 450, 15}}, {.points = {}, .lines = {line}}, kArea);
+  EXPECT_TRUE(crossed[0].placed);
+  EXPECT_TRUE(overlap(crossed[0].box, line));
 }
 
 TEST(LabelPlacement, WhatHasNoRoomIsLeftOut) {

@@ -120,7 +120,7 @@ void fill_table(const std::vector<const Candidate*>& candidates, Figure& figure)
 }  // namespace
 
 Figure layer_damage(const Report& report) {
-  Figure figure{.id = "layers", .title = "Layer by layer", .head = {"Layer"}};
+  Figure figure{.id = "layers", .title = "Layer by layer", .full_width = true, .head = {"Layer"}};
   const Scales scales = scales_of(report);
   std::vector<const Candidate*> shown;
   for (size_t i = 0; i < report.candidates.size(); ++i) {

@@ -43,9 +43,7 @@ std::string verdict_text(const Report& report) {
   out += list("What it costs", verdict.cost);
   out += list("What would change the answer", verdict.would_change);
   if (!verdict.runner_up.empty()) {
-    out += fmt::format("\nRunner-up: {}", escape_markdown(verdict.runner_up));
-    if (!verdict.runner_up_note.empty()) out += fmt::format(" ({})", escape_markdown(verdict.runner_up_note));
-    out += "\n";
+    out += fmt::format("\nRunner-up: {}\n", escape_markdown(verdict.runner_up));
   }
   return out;
 }
@@ -63,12 +61,13 @@ std::string candidates_table(const Report& report) {
     const std::string mark = candidate.is_choice ? "**" : "";
     out += fmt::format("| {}{}{}{} |", mark, escape_markdown(candidate.label), mark,
                        candidate.fits ? "" : " (left out)");
-    for (const report::Column* column : columns) out += fmt::format(" {} |", cell(*column, candidate));
+    for (const report::Column* column : columns) out += fmt::format(" {} |", cell(*column, candidate, true));
     out += "\n";
   }
   if (report.reference) {
-    out += fmt::format("\nKL, agreement and overlap are measured against {}; ± is half of a {} interval.\n",
-                       escape_markdown(report.reference_label()), report::format_percent(report.confidence));
+    out +=
+        fmt::format("\nKL, agreement and overlap are measured against {}; ± is half of a {} interval.\n",
+                    escape_markdown(report.reference_label()), report::format_confidence(report.confidence));
   }
   for (const Candidate& candidate : report.candidates) {
     if (candidate.excluded_because.empty()) continue;
@@ -154,6 +153,7 @@ std::string render_markdown(const Json& json) {
   out += facts_table("Protocol", report.protocol);
   out += facts_table("Machine", report.machine);
   out += facts_table("Model", report.model);
+  out += facts_table("Limits", report.limits);
   out += commands(report);
   if (!report.nibble.empty() || !report.created.empty()) {
     out += fmt::format("\nMade by Nibble {} {}{}\n", escape_markdown(report.nibble),

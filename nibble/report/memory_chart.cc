@@ -74,7 +74,7 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
   if (limited) {
     const double x = report.memory_limit * pixels_per_byte;
     // Between the rows only, so that it does not strike names and numbers out.
-    for (double bar = kLimitRow + kBarTop - 4; bar < top; bar += kRow) {
+    for (double bar = kLimitRow + kBarTop - 3; bar < top; bar += kRow) {
       content += svg_line("limit", x, bar, x, bar + kBar + 8);
     }
     const std::string text = fmt::format("limit {}", format_bytes(report.memory_limit));

@@ -90,9 +90,11 @@ std::string format_percent(double share) {
   const double percent = share * 100;
   // 99.98 % must not read as 100 %: between 99 and 100 the distance to 100 is what counts.
   if (percent > 99.9 && percent < 100) return fmt::format("{} %", fixed(std::min(percent, 99.999), 3));
-  if (percent == std::floor(percent)) return fmt::format("{:.0f} %", percent);
+  if (percent == 0 || percent == 100) return fmt::format("{:.0f} %", percent);
   return fmt::format("{} %", format_number(percent));
 }
+
+std::string format_confidence(double share) { return fmt::format("{:.4g} %", share * 100); }
 
 std::string format_signed(double value) {
   if (!is_known(value)) return kMissing;
@@ -135,7 +137,7 @@ std::string format_percent_with_margin(const Measured& share) {
   std::string value = format_percent(share.value);
   if (!is_known(share.value) || !is_known(margin)) return value;
   value.resize(value.size() - 2);  // " %"
-  return fmt::format("{} ± {} %", value, fixed(margin * 100, margin >= 0.0095 ? 1 : 2));
+  return fmt::format("{} ± {} %", value, fixed(margin * 100, margin >= 0.0005 ? 1 : 2));
 }
 
 std::string format_bytes_with_margin(const Measured& bytes) {

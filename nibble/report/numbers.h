@@ -14,6 +14,7 @@ std::string format_number(double value);                        // 20.1, 1,610, 
 std::string format_count(double value);                         // 134,515,008: all digits
 std::string format_bytes(double bytes);                         // 88.1 MB
 std::string format_percent(double share);                       // 0.941 -> "94.1 %"
+std::string format_confidence(double share);                    // 0.95 -> "95 %"
 std::string format_signed(double value);                        // +0.012, −0.012
 std::string format_tick(double value);                          // of an axis: 0.05, 1e-5, 1,500
 std::string format_p(double p);                                 // "p = 0.4", "p < 0.001"

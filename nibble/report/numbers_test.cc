@@ -29,7 +29,8 @@ TEST(Numbers, BytesAreDecimal) {
 
 TEST(Numbers, PercentNeverRoundsUpToAll) {
   EXPECT_EQ(format_percent(0.941), "94.1 %");
-  EXPECT_EQ(format_percent(0.95), "95 %");
+  EXPECT_EQ(format_percent(0.86), "86.0 %");
+  EXPECT_EQ(format_confidence(0.95), "95 %");
   EXPECT_EQ(format_percent(1), "100 %");
   EXPECT_EQ(format_percent(0.99996), "99.996 %");
   EXPECT_EQ(format_percent(0.9999999), "99.999 %");

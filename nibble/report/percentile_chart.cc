@@ -79,7 +79,9 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
   std::string content;
   for (const double tick : scale.ticks(6)) {
     content += svg_line("grid", scale.at(tick), kTop, scale.at(tick), bottom);
-    content += svg_text("tick", scale.at(tick), bottom + 16, "middle", format_tick(tick));
+    const double x = scale.at(tick);
+    const char* const anchor = x < 24 ? "start" : x > layout.width - 24 ? "end" : "middle";
+    content += svg_text("tick", x, bottom + 16, anchor, format_tick(tick));
   }
   if (scale.zero != scale.from) content += svg_text("tick", scale.zero, bottom + 16, "middle", "0");
   content += svg_text("axis-title", layout.width, bottom + 34, "end",
@@ -109,7 +111,8 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
 }  // namespace
 
 Figure kl_percentiles(const Report& report) {
-  Figure figure{.id = "kl-percentiles", .title = "The usual word and the worst", .head = {""}};
+  Figure figure{
+      .id = "kl-percentiles", .title = "The usual word and the worst", .full_width = true, .head = {""}};
   for (const Mark& mark : kMarks) figure.head.push_back(mark.name);
   for (const Candidate& candidate : report.candidates) {
     if (!has_percentiles(candidate)) continue;
@@ -123,6 +126,7 @@ Figure kl_percentiles(const Report& report) {
       "of "
       "the words go beyond, the ring is the worst one.";
   for (const Layout& layout : kLayouts) figure.picture += draw(report, figure, layout);
+  figure.picture += draw(report, figure, kFullWidth);
   return figure;
 }
 

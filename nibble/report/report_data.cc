@@ -54,7 +54,8 @@ Measured spread_at(const Json& object, const char* key) {
 
 Family family_of(std::string_view method) {
   const auto starts = [&](std::string_view name) { return method.starts_with(name); };
-  if (starts("float") || starts("f16") || starts("f32") || starts("bf16")) return Family::kFloat;
+  if (starts("float") || method == "none" || starts("f16") || starts("f32") || starts("bf16"))
+    return Family::kFloat;
   if (starts("gptq")) return Family::kGptq;
   if (starts("awq")) return Family::kAwq;
   if (starts("nf4") || starts("fp4") || starts("int8") || starts("bitsandbytes"))
@@ -82,7 +83,6 @@ Candidate read_candidate(const Json& json) {
   candidate.label = text_at(json, "label");
   if (candidate.label.empty()) candidate.label = candidate.id;
   candidate.family = family_of(text_at(json, "method"));
-  candidate.path = text_at(json, "path");
   const Json& size = member(json, "size");
   candidate.disk_bytes = number_at(size, "disk_bytes");
   candidate.weight_bytes = number_at(size, "weight_bytes");
@@ -110,6 +110,7 @@ Candidate read_candidate(const Json& json) {
   const Json& quantize = member(json, "quantize");
   candidate.quantize_seconds = number_at(quantize, "seconds");
   candidate.quantize_command = text_at(quantize, "command");
+  candidate.is_identical = member(json, "identical_to_reference") == Json(true);
   const Json& fits = member(json, "fits");
   candidate.fits = !fits.is_boolean() || fits.get<bool>();
   candidate.excluded_because = texts_at(json, "excluded_because");
@@ -125,6 +126,10 @@ class FactReader {
   void count(const char* key, const char* name, const char* unit = "") {
     const double value = number_at(section_, key);
     if (is_known(value)) add(name, format_count(value) + unit);
+  }
+  void number(const char* key, const char* name, const char* unit) {
+    const double value = number_at(section_, key);
+    if (is_known(value)) add(name, format_number(value) + unit);
   }
   void bytes(const char* key, const char* name) {
     const double value = number_at(section_, key);
@@ -159,6 +164,7 @@ Facts read_machine(const Json& machine) {
   facts.count("threads", "Threads used");
   facts.bytes("memory_bytes", "Memory");
   facts.text("instruction_set", "Instruction set");
+  facts.text("kernels", "Kernels");
   facts.text("os", "System");
   return facts.take();
 }
@@ -174,13 +180,22 @@ Facts read_protocol(const Json& protocol) {
   facts.flag("bos", "Begins with BOS");
   facts.text("compute", "Compute mode");
   const double confidence = number_at(protocol, "confidence");
-  if (is_known(confidence)) facts.add("Confidence of intervals", format_percent(confidence));
+  if (is_known(confidence)) facts.add("Confidence of intervals", format_confidence(confidence));
   facts.count("blocks", "Blocks for intervals");
   facts.count("speed_rounds", "Rounds of timing");
   facts.count("prompt_tokens", "Prompt for timing", " tokens");
   facts.count("generated_tokens", "Answer for timing", " tokens");
   facts.text("text_sha256", "SHA-256 of the text");
   facts.text("tokenizer_sha256", "SHA-256 of the tokenizer");
+  return facts.take();
+}
+
+Facts read_limits(const Json& limits) {
+  FactReader facts(limits);
+  facts.bytes("memory_bytes", "Memory, at most");
+  facts.number("decode_tokens_per_second", "Answer speed, at least", " tok/s");
+  facts.number("kl", "KL divergence, at most", " nats");
+  facts.text("prefer", "Prefers");
   return facts.take();
 }
 
@@ -209,6 +224,12 @@ Pair read_pair(const Json& json, const std::vector<Candidate>& candidates) {
   if (pair.verdict == "a is better") pair.verdict = pair.a + " is better";
   if (pair.verdict == "b is better") pair.verdict = pair.b + " is better";
   return pair;
+}
+
+// "AWQ: not significantly different"; a note that begins with the name itself stays as it is.
+std::string runner_up_text(const std::string& label, const std::string& note) {
+  if (label.empty() || note.empty()) return label;
+  return note.starts_with(label) ? note : fmt::format("{}: {}", label, note);
 }
 
 }  // namespace
@@ -261,10 +282,15 @@ Report read_report(const Json& json) {
     report.confidence = share;
   const Json& limits = member(json, "limits");
   report.memory_limit = number_at(limits, "memory_bytes");
-  report.prefer = text_at(limits, "prefer");
+  report.limits = read_limits(limits);
 
   for (const Json& candidate : list_at(json, "candidates")) {
     report.candidates.push_back(read_candidate(candidate));
+  }
+  for (const Candidate& candidate : report.candidates) {
+    if (!is_known(candidate.questions)) continue;
+    report.protocol.emplace_back("Multiple-choice questions", format_count(candidate.questions));
+    break;
   }
   report.reference = index_of(report.candidates, text_at(json, "reference"));
   if (report.reference) report.candidates[*report.reference].is_reference = true;
@@ -279,8 +305,8 @@ Report read_report(const Json& json) {
   report.verdict.reasons = texts_at(verdict, "reasons");
   report.verdict.cost = texts_at(verdict, "cost");
   report.verdict.would_change = texts_at(verdict, "would_change");
-  report.verdict.runner_up = label_of(report.candidates, text_at(verdict, "runner_up"));
-  report.verdict.runner_up_note = text_at(verdict, "runner_up_note");
+  report.verdict.runner_up = runner_up_text(label_of(report.candidates, text_at(verdict, "runner_up")),
+                                            text_at(verdict, "runner_up_note"));
   return report;
 }
 

@@ -45,7 +45,6 @@ struct Sample {
 struct Candidate {
   std::string id, label;
   Family family = Family::kOther;
-  std::string path;
   double disk_bytes = kNotMeasured, weight_bytes = kNotMeasured, bits_per_weight = kNotMeasured;
   Measured perplexity, bits_per_byte, kl, top1_agreement, top5_overlap, delta_logprob, rms_delta_prob;
   KlPercentiles kl_percentiles;
@@ -59,6 +58,7 @@ struct Candidate {
   bool fits = true;
   std::vector<std::string> excluded_because;
   bool is_reference = false, is_choice = false;
+  bool is_identical = false;  // the same bits as the reference predicts
 };
 
 struct Pair {
@@ -70,7 +70,7 @@ struct Pair {
 struct Verdict {
   std::string headline;
   std::vector<std::string> reasons, cost, would_change;
-  std::string runner_up, runner_up_note;
+  std::string runner_up;  // with what there is to say of it
 };
 
 using Facts = std::vector<std::pair<std::string, std::string>>;  // what, value: ready to be shown
@@ -79,12 +79,11 @@ struct Report {
   std::string created, nibble, command;
   std::string model_name;
   std::vector<std::string> model_notes;
-  Facts model, machine, protocol;
+  Facts model, machine, protocol, limits;
   std::string text_name;
   double tokens = kNotMeasured;
   double confidence = 0.95;
   double memory_limit = kNotMeasured;  // bytes
-  std::string prefer;
   std::vector<Candidate> candidates;
   std::optional<size_t> reference, choice;  // indices into candidates
   std::vector<Pair> pairs;

@@ -10,9 +10,9 @@ namespace {
 
 constexpr double kRoom = 0.07;  // of the range, on each side
 
-// The largest of 1, 2, 5 times a power of ten that gives at least `about` steps, or the next.
+// The smallest of 1, 2, 5 times a power of ten that gives no more than 1.4 times `about` steps.
 double nice_step(double range, int about) {
-  const double rough = range / about;
+  const double rough = range / (1.4 * about);
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
   for (const double factor : {1.0, 2.0, 5.0}) {
     if (rough <= factor * power) return factor * power;

@@ -23,7 +23,7 @@ struct Point {
 struct Scatter {
   std::string id = {}, title = {}, description = {};
   std::string x_title = {}, y_title = {};  // with units
-  bool log_y = false, more_x_is_better = false;
+  bool log_x = false, log_y = false, more_x_is_better = false;
   bool with_front = false;
   std::vector<Point> points = {};
 };
@@ -50,21 +50,30 @@ std::vector<const Point*> pareto_front(const Scatter& scatter) {
 }
 
 Scale scale_of(const Scatter& scatter, bool y_axis, double from, double to) {
+  const bool log = y_axis ? scatter.log_y : scatter.log_x;
   std::vector<double> values;
   for (const Point& point : scatter.points) {
     const Measured& m = y_axis ? point.y : point.x;
     values.push_back(m.value);
     // An interval that reaches 0 has no end on a logarithmic scale: it is cut at the frame.
-    const bool log = y_axis && scatter.log_y;
     if (!log || m.low > m.value / 10) values.push_back(m.low);
     values.push_back(m.value > 0 || !log ? m.high : kNotMeasured);
   }
-  return y_axis && scatter.log_y ? log_scale(values, from, to, kZeroLane) : linear_scale(values, from, to);
+  return log ? log_scale(values, from, to, kZeroLane) : linear_scale(values, from, to);
+}
+
+// Widths that people know.
+std::vector<double> bit_ticks(const Scale& x) {
+  std::vector<double> ticks;
+  for (const double bits : {1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 16.0, 32.0}) {
+    if (std::log10(bits) >= x.low && std::log10(bits) <= x.high) ticks.push_back(bits);
+  }
+  return ticks;
 }
 
 std::string axes(const Scatter& scatter, const Frame& frame, const Scale& x, const Scale& y) {
   std::string out;
-  for (const double tick : y.ticks(5)) {
+  for (const double tick : y.ticks(6)) {
     out += svg_line("grid", frame.left, y.at(tick), frame.right, y.at(tick));
     out += svg_text("tick", frame.left - 8, y.at(tick) + 4, "end", format_tick(tick));
   }
@@ -73,7 +82,9 @@ std::string axes(const Scatter& scatter, const Frame& frame, const Scale& x, con
     out += svg_text("tick", frame.left - 8, y.zero + 4, "end", "0");
   }
   const double per_tick = 62;
-  for (const double tick : x.ticks(static_cast<int>((frame.right - frame.left) / per_tick))) {
+  const auto x_ticks =
+      x.log ? bit_ticks(x) : x.ticks(static_cast<int>((frame.right - frame.left) / per_tick));
+  for (const double tick : x_ticks) {
     out += svg_line("grid", x.at(tick), frame.bottom, x.at(tick), frame.bottom + 4);
     out += svg_text("tick", x.at(tick), frame.bottom + 18, "middle", format_tick(tick));
   }
@@ -84,35 +95,50 @@ std::string axes(const Scatter& scatter, const Frame& frame, const Scale& x, con
   return out;
 }
 
+struct Segment {
+  double x1, y1, x2, y2;
+};
+
 // Steps: between two points of the front nothing better is known than the one before.
-std::string front_line(const Scatter& scatter, const Frame& frame, const Scale& x, const Scale& y) {
-  std::string path;
-  double last_y = frame.top;
+std::vector<Segment> front_segments(const Scatter& scatter, const Frame& frame, const Scale& x,
+                                    const Scale& y) {
+  std::vector<Segment> segments;
+  if (!scatter.with_front) return segments;
+  double px = kNotMeasured, py = frame.top;
   for (const Point* point : pareto_front(scatter)) {
-    const double px = x.at(point->x.value), py = y.at(point->y.value);
-    path += path.empty() ? fmt::format("M{},{}", coordinate(px), coordinate(last_y))
-                         : fmt::format("H{}", coordinate(px));
-    path += fmt::format("V{}", coordinate(py));
-    last_y = py;
+    const double next_x = x.at(point->x.value), next_y = y.at(point->y.value);
+    if (is_known(px)) segments.push_back({px, py, next_x, py});
+    segments.push_back({next_x, py, next_x, next_y});
+    px = next_x, py = next_y;
   }
-  if (path.empty()) return {};
-  const double end = scatter.more_x_is_better ? frame.left : frame.right;
-  return fmt::format(R"(<path class="front" d="{}H{}"/>)", path, coordinate(end));
+  segments.push_back({px, py, scatter.more_x_is_better ? frame.left : frame.right, py});
+  return segments;
 }
 
-std::string error_bars(const Point& point, const Frame& frame, const Scale& x, const Scale& y) {
-  std::string out;
+std::vector<Segment> error_bars(const Point& point, const Frame& frame, const Scale& x, const Scale& y) {
+  std::vector<Segment> bars;
   const double px = x.at(point.x.value), py = y.at(point.y.value);
   if (is_known(point.y.low) && is_known(point.y.high) && !y.in_zero_lane(point.y.value)) {
     const double low = y.in_zero_lane(point.y.low) ? frame.bottom : y.at(point.y.low);
     const double high = y.at(point.y.high);
-    if (low - high > 2 * kRadius) out += svg_line("error", px, low, px, high);
+    if (low - high > 2 * kRadius) bars.push_back({px, low, px, high});
   }
   if (is_known(point.x.low) && is_known(point.x.high)) {
     const double low = x.at(point.x.low), high = x.at(point.x.high);
-    if (high - low > 2 * kRadius) out += svg_line("error", low, py, high, py);
+    if (high - low > 2 * kRadius) bars.push_back({low, py, high, py});
   }
+  return bars;
+}
+
+std::string draw_segments(std::string_view css_class, const std::vector<Segment>& segments) {
+  std::string out;
+  for (const Segment& s : segments) out += svg_line(css_class, s.x1, s.y1, s.x2, s.y2);
   return out;
+}
+
+Box box_of(const Segment& s) {
+  return {std::min(s.x1, s.x2) - 1, std::min(s.y1, s.y2) - 1, std::abs(s.x2 - s.x1) + 2,
+          std::abs(s.y2 - s.y1) + 2};
 }
 
 struct PointLabel {
@@ -133,7 +159,9 @@ std::vector<PointLabel> label_points(const Report& report, const Scatter& scatte
 
   std::vector<PointLabel> labels(scatter.points.size());
   std::vector<LabelRequest> requests;
-  std::vector<Box> obstacles;
+  Obstacles obstacles;
+  for (const Segment& segment : front_segments(scatter, frame, x, y))
+    obstacles.lines.push_back(box_of(segment));
   for (const size_t i : order) {
     const Point& point = scatter.points[i];
     const Candidate& candidate = report.candidates[point.candidate];
@@ -142,7 +170,8 @@ std::vector<PointLabel> label_points(const Report& report, const Scatter& scatte
     const double px = x.at(point.x.value), py = y.at(point.y.value);
     requests.push_back({px, py, width + 4, kLineHeight});
     const double r = kRadius + 2.5;
-    obstacles.push_back({px - r, py - r, 2 * r, 2 * r});
+    obstacles.points.push_back({px - r, py - r, 2 * r, 2 * r});
+    for (const Segment& bar : error_bars(point, frame, x, y)) obstacles.lines.push_back(box_of(bar));
   }
   const Box area{frame.left + 2, frame.top, frame.right - frame.left - 2, frame.bottom - frame.top - 2};
   const auto placed = place_labels(requests, obstacles, area);
@@ -168,7 +197,7 @@ std::string point_markup(const Report& report, const Scatter& scatter, const Poi
                   candidate.fits ? "" : " left-out", point.candidate, escape_html(says));
   out += fmt::format("<title>{}</title>", escape_html(says));  // what a pointer that rests on it shows
   out += svg_circle("target", px, py, 14);
-  out += error_bars(point, frame, x, y);
+  out += draw_segments("error", error_bars(point, frame, x, y));
   if (label.place.placed && label.place.needs_leader) out += leader(px, py, label.place.box);
   out += svg_circle("ring", px, py, kRadius + 4.5);
   out += svg_marker(candidate.family, px, py, kRadius);
@@ -180,11 +209,11 @@ std::string point_markup(const Report& report, const Scatter& scatter, const Poi
 }
 
 std::string draw(const Report& report, const Scatter& scatter, const Layout& layout) {
-  const Frame frame{.left = 52, .right = layout.width - 6, .top = 26, .bottom = kHeight - 44};
+  const Frame frame{.left = 52, .right = layout.width - 18, .top = 26, .bottom = kHeight - 44};
   const Scale x = scale_of(scatter, false, frame.left, frame.right);
   const Scale y = scale_of(scatter, true, frame.bottom, frame.top);
   std::string content = axes(scatter, frame, x, y);
-  if (scatter.with_front) content += front_line(scatter, frame, x, y);
+  content += draw_segments("front", front_segments(scatter, frame, x, y));
   const auto labels = label_points(report, scatter, frame, x, y, layout.label_columns);
   for (size_t i = 0; i < scatter.points.size(); ++i) {
     content += point_markup(report, scatter, scatter.points[i], labels[i], frame, x, y);
@@ -218,6 +247,10 @@ Figure make_figure(const Report& report, Scatter scatter, std::string caption) {
   Figure figure{.id = scatter.id, .title = scatter.title, .caption = std::move(caption)};
   if (scatter.points.size() < 2) return figure;
   if (scatter.with_front) figure.caption += " " + front_sentence(report, scatter);
+  const auto is_left_out = [&](const Point& point) { return !report.candidates[point.candidate].fits; };
+  if (std::any_of(scatter.points.begin(), scatter.points.end(), is_left_out)) {
+    figure.caption += " Hollow points do not meet the limits.";
+  }
   scatter.description =
       fmt::format("{} The same numbers are in the table below the picture.", figure.caption);
   for (const Layout& layout : kLayouts) figure.picture += draw(report, scatter, layout);
@@ -242,13 +275,14 @@ Figure kl_by_bits(const Report& report) {
                   .title = "Quality for the bits",
                   .x_title = "Bits per weight",
                   .y_title = "KL divergence, nats",
+                  .log_x = true,
                   .log_y = true,
                   .with_front = true};
   add_points(
       report, scatter, [](const Candidate& c) { return Measured{.value = c.bits_per_weight}; }, kl_of);
-  return make_figure(report, std::move(scatter),
-                     fmt::format("How far each candidate strays from {}, on a logarithmic scale.",
-                                 report.reference_label()));
+  return make_figure(
+      report, std::move(scatter),
+      fmt::format("How far each candidate strays from {}, on logarithmic scales.", report.reference_label()));
 }
 
 Figure kl_by_speed(const Report& report) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "nibble/report/columns.h"
+#include "nibble/report/numbers.h"
 #include "nibble/report/report.h"
 #include "nibble/report/report_data.h"
 #include "nibble/report/text.h"
@@ -42,7 +43,8 @@ std::vector<TextColumn> text_columns(const Report& report, size_t columns) {
   }
   for (const Column* column : columns_with_values(report)) {
     TextColumn text{column->importance, {column->short_title}};
-    for (const Candidate& candidate : report.candidates) text.cells.push_back(cell(*column, candidate));
+    for (const Candidate& candidate : report.candidates)
+      text.cells.push_back(cell(*column, candidate, false));
     texts.push_back(std::move(text));
   }
   return texts;
@@ -82,12 +84,18 @@ std::string styled(std::string text, std::string_view style, bool color) {
   return std::string(style) + text + std::string(kPlain);
 }
 
-std::string bullets(const char* title, const std::vector<std::string>& texts, size_t columns) {
+std::string bullets(char sign, const std::vector<std::string>& texts, size_t columns) {
   std::string out;
   for (const std::string& text : texts) {
-    out += report::wrap(fmt::format("{} {}", title, report::one_line(text)), columns, "    ") + "\n";
+    const std::string lines = report::wrap(report::one_line(text), columns < 24 ? 20 : columns - 4, "    ");
+    out += fmt::format("  {} {}\n", sign, lines);
   }
   return out;
+}
+
+bool has_kl(const Report& report) {
+  return std::any_of(report.candidates.begin(), report.candidates.end(),
+                     [](const Candidate& candidate) { return report::is_known(candidate.kl.value); });
 }
 
 }  // namespace
@@ -106,6 +114,12 @@ std::string render_table(const Json& json, size_t columns, bool color) {
       if (!candidate.fits) line = styled(std::move(line), kDim, color);
       out += line + "\n";
     }
+    if (has_kl(report)) {
+      const std::string legend = fmt::format(
+          "KL: divergence from {} in nats, ± half of a {} interval; 0 is identical",
+          report::one_line(report.reference_label()), report::format_confidence(report.confidence));
+      out += styled(report::wrap(legend, columns, "    "), kDim, color) + "\n";
+    }
     for (const Candidate& candidate : report.candidates) {
       for (const std::string& why : candidate.excluded_because) {
         out += report::wrap(
@@ -118,14 +132,12 @@ std::string render_table(const Json& json, size_t columns, bool color) {
   const report::Verdict& verdict = report.verdict;
   if (verdict.headline.empty()) return out;
   out += "\n" + styled(report::wrap(report::one_line(verdict.headline), columns, ""), kBold, color) + "\n";
-  out += bullets("  +", verdict.reasons, columns);
-  out += bullets("  -", verdict.cost, columns);
-  out += bullets("  ?", verdict.would_change, columns);
+  out += bullets('+', verdict.reasons, columns);
+  out += bullets('-', verdict.cost, columns);
+  out += bullets('?', verdict.would_change, columns);
   if (!verdict.runner_up.empty()) {
-    std::string line = fmt::format("Runner-up: {}", report::one_line(verdict.runner_up));
-    if (!verdict.runner_up_note.empty())
-      line += fmt::format(" ({})", report::one_line(verdict.runner_up_note));
-    out += report::wrap(line, columns, "  ") + "\n";
+    out +=
+        report::wrap(fmt::format("Runner-up: {}", report::one_line(verdict.runner_up)), columns, "  ") + "\n";
   }
   return out;
 }

@@ -101,6 +101,12 @@ TEST(Table, ShowsTheChoiceTheReasonsAndWhoIsLeftOut) {
   EXPECT_THAT(table, HasSubstr("Runner-up: AWQ 4-bit g128"));
 }
 
+TEST(Table, ANoteThatNamesTheRunnerUpDoesNotNameItTwice) {
+  Json json = read_test_report("compare-report.json");
+  json["verdict"]["runner_up_note"] = "AWQ 4-bit g128 is as good";
+  EXPECT_THAT(render_table(json, 80, false), HasSubstr("Runner-up: AWQ 4-bit g128 is as good\n"));
+}
+
 TEST(Table, ColorOnlyWhenAskedAndNeverFromNames) {
   Json json = read_test_report("compare-report.json");
   json["candidates"][1]["label"] = "\x1b[2Jevil\nname";

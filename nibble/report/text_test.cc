@@ -38,7 +38,6 @@ TEST(Text, CountsAndCutsByColumns) {
 TEST(Text, WrapsAtSpaces) {
   EXPECT_EQ(wrap("one two three", 7, "  "), "one two\n  three");
   EXPECT_EQ(wrap("a-word-that-is-too-long x", 5, ""), "a-word-that-is-too-long\nx");
-  EXPECT_EQ(wrap("  - x", 10, ""), "  - x");
   EXPECT_EQ(wrap("", 10, ""), "");
   EXPECT_EQ(one_line("  a\n\n b\t"), "a b");
 }

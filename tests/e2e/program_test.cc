@@ -82,8 +82,8 @@ TEST(Program, HelpListsEveryCommand) {
   for (const char* const flag : {"help", "--help", "-h"}) {
     const ProgramResult result = run_program({flag});
     EXPECT_EQ(result.status, 0);
-    for (const char* const command :
-         {"run", "inspect", "logits", "dequantize", "convert", "tokenize", "detokenize", "chat-template"}) {
+    for (const char* const command : {"run", "pull", "inspect", "logits", "dequantize", "convert", "tokenize",
+                                      "detokenize", "chat-template"}) {
       EXPECT_THAT(result.out, HasSubstr(std::string("\n  ") + command + " "));
     }
   }

@@ -39,7 +39,8 @@ void close_fd(int& fd) {
 
 // In the child. Only async-signal-safe calls would be allowed beside threads; tests have none here.
 [[noreturn]] void start(const std::vector<std::string>& arguments, const RunOptions& options) {
-  for (const char* const name : {"NIBBLE_CPU", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "NO_COLOR"})
+  for (const char* const name : {"NIBBLE_CPU", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT",
+                                 "HF_TOKEN", "HF_TOKEN_PATH", "NO_COLOR"})
     ::unsetenv(name);
   for (const auto& [name, value] : options.environment) ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> argv = {const_cast<char*>("nibble")};

@@ -1,0 +1,47 @@
+#ifndef NIBBLE_CLI_DOCTOR_REPORT_H_
+#define NIBBLE_CLI_DOCTOR_REPORT_H_
+
+// What `nibble doctor` says of a machine: all that a bug report needs, and what would make it faster.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nibble/base/json.h"
+#include "nibble/base/machine.h"
+#include "nibble/kernels/cpu_target.h"
+#include "nibble/linalg/machine_speed.h"
+
+namespace nibble::cli {
+
+// A folder where models are kept.
+struct CacheFolder {
+  std::filesystem::path path;
+  bool exists = false;
+  size_t models = 0;
+  size_t free_bytes = 0;  // of its disk; 0 where unknown
+};
+
+struct DoctorReport {
+  Machine machine;
+  CpuTarget target_found = CpuTarget::kScalar;  // the best that this CPU has
+  CpuTarget target_used = CpuTarget::kScalar;
+  size_t threads = 1;                              // that this process may use
+  std::optional<linalg::MachineSpeed> speed = {};  // nothing: not measured
+  CacheFolder cache;
+  std::string version, compiler, libc;
+  bool optimized = true;
+};
+
+CacheFolder look_at_cache(const std::filesystem::path& path);
+
+// One line for each thing that would make Nibble faster here, and how to change it; empty if there is none.
+std::vector<std::string> advice_for(const DoctorReport& report);
+
+Json to_json(const DoctorReport& report);
+std::string to_text(const DoctorReport& report);
+
+}  // namespace nibble::cli
+
+#endif  // NIBBLE_CLI_DOCTOR_REPORT_H_
