@@ -25,9 +25,7 @@ constexpr std::array<std::string_view, 12> kWeightSuffixes = {".safetensors", ".
 constexpr uintmax_t kMaxTextBytes = uintmax_t{1} << 30;  // what ModelFiles::read takes
 
 bool is_copied(std::string_view name) {
-  if (name == "config.json" || name.starts_with('.')) return false;
-  return std::none_of(kWeightSuffixes.begin(), kWeightSuffixes.end(),
-                      [&](std::string_view suffix) { return name.ends_with(suffix); });
+  return name != "config.json" && !name.starts_with('.') && !is_weight_file(name);
 }
 
 Status check_folder(const ModelFiles& files, const fs::path& folder) {
@@ -39,6 +37,11 @@ Status check_folder(const ModelFiles& files, const fs::path& folder) {
 }
 
 }  // namespace
+
+bool is_weight_file(std::string_view name) {
+  return std::any_of(kWeightSuffixes.begin(), kWeightSuffixes.end(),
+                     [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
 
 Status copy_model_texts(const ModelFiles& files, const fs::path& folder) {
   for (const std::string& name : files.list()) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <string_view>
 
 #include "nibble/checkpoint/checkpoint.h"
 
@@ -13,6 +14,9 @@ namespace nibble {
 // config.json comes last: a folder without it is not taken for a model.
 Status write_model_folder(const ModelFiles& files, const Checkpoint& checkpoint,
                           const std::filesystem::path& folder, size_t max_shard_size);
+
+// By the end of its name: weights in any format, or an index of them.
+bool is_weight_file(std::string_view name);
 
 // Copies every small file of the model but config.json and what holds weights, unchanged.
 Status copy_model_texts(const ModelFiles& files, const std::filesystem::path& folder);

@@ -33,6 +33,7 @@ extern const Command kEvalCommand;
 extern const Command kBenchCommand;
 extern const Command kDequantizeCommand;
 extern const Command kConvertCommand;
+extern const Command kDiffCommand;
 extern const Command kTokenizeCommand;
 extern const Command kDetokenizeCommand;
 extern const Command kChatTemplateCommand;

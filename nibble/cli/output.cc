@@ -17,6 +17,7 @@ namespace {
 
 // The main thread alone writes results.
 bool g_reader_is_gone = false;
+int g_result_status = 0;
 Json g_error_attachments = Json::object();
 
 std::string name_of(const fs::path& path) { return path.string(); }
@@ -45,6 +46,9 @@ Status write_stdout(std::string_view text) {
 }
 
 Status write_json(const Json& json, int indent) { return write_stdout(dump_json(json, indent) + "\n"); }
+
+void set_result_status(int status) { g_result_status = status; }
+int result_status() { return g_result_status; }
 
 void attach_to_error(const std::string& key, Json value) { g_error_attachments[key] = std::move(value); }
 

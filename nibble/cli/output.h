@@ -17,6 +17,10 @@ namespace nibble::cli {
 Status write_stdout(std::string_view text);
 Status write_json(const Json& json, int indent = 2);  // and a newline
 
+// What the program exits with when nothing fails: 0, or 1 for a result that says "no", as diff's.
+void set_result_status(int status);
+int result_status();
+
 // Puts `value` beside the error of this command, in the one object that --json prints where it fails:
 // {"error": {...}, "plan": {...}}.
 void attach_to_error(const std::string& key, Json value);

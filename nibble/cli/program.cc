@@ -23,9 +23,10 @@ namespace {
 
 // In the order of the list that `nibble help` prints.
 const Command* const kCommands[] = {
-    &kRunCommand,        &kPullCommand,   &kCompareCommand,  &kQuantizeCommand,   &kEvalCommand,
-    &kBenchCommand,      &kPlanCommand,   &kDoctorCommand,   &kInspectCommand,    &kConvertCommand,
-    &kDequantizeCommand, &kLogitsCommand, &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
+    &kRunCommand,     &kPullCommand,     &kCompareCommand,    &kQuantizeCommand,
+    &kEvalCommand,    &kBenchCommand,    &kPlanCommand,       &kDoctorCommand,
+    &kInspectCommand, &kDiffCommand,     &kConvertCommand,    &kDequantizeCommand,
+    &kLogitsCommand,  &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {
@@ -233,7 +234,7 @@ int run_program(const std::vector<std::string>& arguments) {
   std::signal(SIGPIPE, SIG_IGN);  // write() says EPIPE instead: output.h
   install_cancel_handler();
   const Status status = guarded_dispatch(arguments);
-  if (status) return 0;
+  if (status) return result_status();
   report(status.error(), wants_json(arguments));
   return exit_status(status.error().code);
 }

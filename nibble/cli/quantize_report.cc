@@ -44,33 +44,34 @@ void say_check(const SanityCheck& check) {
 
 }  // namespace
 
+Json check_json(const std::optional<SanityCheck>& check) {
+  if (!check) return nullptr;
+  return {{"kl", check->kl},
+          {"top1_agreement", check->top1_agreement},
+          {"perplexity_original", check->perplexity},
+          {"perplexity", check->perplexity_after},
+          {"tokens", check->tokens},
+          {"broken", check->broken()}};
+}
+
 Json to_json(const QuantizeResult& result) {
   Json modules = Json::array();
   for (const QuantizedModule& module : result.modules) modules.push_back(nibble::to_json(module));
   const WrittenBytes& bytes = result.bytes;
-  Json json = {{"was_finished", result.was_finished},
-               {"resumed_modules", result.resumed_modules},
-               {"plan", nibble::to_json(result.plan)},
-               {"modules", modules},
-               {"calibration_tokens", result.calibration_tokens},
-               {"bytes",
-                {{"linear", bytes.linear},
-                 {"embedding", bytes.embedding},
-                 {"head", bytes.head},
-                 {"norm", bytes.norm},
-                 {"total", bytes.total()}}},
-               {"bits_per_weight", bytes.bits_per_weight},
-               {"check", nullptr},
-               {"seconds", result.seconds}};
-  if (const auto& check = result.check) {
-    json["check"] = {{"kl", check->kl},
-                     {"top1_agreement", check->top1_agreement},
-                     {"perplexity_original", check->perplexity},
-                     {"perplexity", check->perplexity_after},
-                     {"tokens", check->tokens},
-                     {"broken", check->broken()}};
-  }
-  return json;
+  return {{"was_finished", result.was_finished},
+          {"resumed_modules", result.resumed_modules},
+          {"plan", nibble::to_json(result.plan)},
+          {"modules", modules},
+          {"calibration_tokens", result.calibration_tokens},
+          {"bytes",
+           {{"linear", bytes.linear},
+            {"embedding", bytes.embedding},
+            {"head", bytes.head},
+            {"norm", bytes.norm},
+            {"total", bytes.total()}}},
+          {"bits_per_weight", bytes.bits_per_weight},
+          {"check", check_json(result.check)},
+          {"seconds", result.seconds}};
 }
 
 void report_quantization(const QuantizeResult& result, const std::string& output, const std::string& method) {

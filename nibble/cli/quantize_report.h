@@ -11,6 +11,7 @@
 namespace nibble::cli {
 
 Json to_json(const QuantizeResult& result);
+Json check_json(const std::optional<SanityCheck>& check);  // null where nothing was checked
 
 // Bytes by class, the worst and the slowest modules, the sanity check: on stderr.
 void report_quantization(const QuantizeResult& result, const std::string& output, const std::string& method);

@@ -40,7 +40,7 @@ std::string pcre2_message(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-Expected<Pcre2Ptr<pcre2_code>> compile(const std::string& pattern) {
+Expected<Pcre2Ptr<pcre2_code>> compile(const std::string& pattern, std::string_view key = "dynamic") {
   const Pcre2Ptr<pcre2_compile_context> context(pcre2_compile_context_create(nullptr));
   pcre2_set_max_pattern_length(context.get(), kMaxPatternBytes);
   int error = 0;
@@ -49,27 +49,10 @@ Expected<Pcre2Ptr<pcre2_code>> compile(const std::string& pattern) {
                                           PCRE2_ANCHORED | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &error,
                                           &offset, context.get()));
   if (!code) {
-    return fail(ErrorCode::kInvalidArgument, "the pattern {} of dynamic is not valid: {} (at byte {})",
-                shown(pattern), pcre2_message(error), offset);
+    return fail(ErrorCode::kInvalidArgument, "the pattern {} of {} is not valid: {} (at byte {})",
+                shown(pattern), key, pcre2_message(error), offset);
   }
   return code;
-}
-
-Expected<bool> matches(const std::string& pattern, std::string_view module) {
-  NIBBLE_TRY(const auto code, compile(pattern));
-  const Pcre2Ptr<pcre2_match_data> data(pcre2_match_data_create_from_pattern(code.get(), nullptr));
-  const Pcre2Ptr<pcre2_match_context> context(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(context.get(), kMaxMatchSteps);
-  pcre2_set_depth_limit(context.get(), kMaxDepth);
-  pcre2_set_heap_limit(context.get(), kMaxHeapKiB);
-  const int result = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(module.data()), module.size(), 0, 0,
-                                 data.get(), context.get());
-  if (result == PCRE2_ERROR_NOMATCH) return false;
-  if (result < 0) {
-    return fail(ErrorCode::kInvalidArgument, "the pattern {} of dynamic fails on the module {}: {}",
-                shown(pattern), shown(module), pcre2_message(result));
-  }
-  return true;
 }
 
 std::string rule_key(const DynamicRule& rule) { return (rule.skip ? "-:" : "+:") + rule.pattern; }
@@ -92,6 +75,23 @@ void check_overrides(const DynamicRule& rule, Faults& faults) {
 }
 
 }  // namespace
+
+Expected<bool> matches_pattern(const std::string& pattern, std::string_view module, std::string_view key) {
+  NIBBLE_TRY(const auto code, compile(pattern, key));
+  const Pcre2Ptr<pcre2_match_data> data(pcre2_match_data_create_from_pattern(code.get(), nullptr));
+  const Pcre2Ptr<pcre2_match_context> context(pcre2_match_context_create(nullptr));
+  pcre2_set_match_limit(context.get(), kMaxMatchSteps);
+  pcre2_set_depth_limit(context.get(), kMaxDepth);
+  pcre2_set_heap_limit(context.get(), kMaxHeapKiB);
+  const int result = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(module.data()), module.size(), 0, 0,
+                                 data.get(), context.get());
+  if (result == PCRE2_ERROR_NOMATCH) return false;
+  if (result < 0) {
+    return fail(ErrorCode::kInvalidArgument, "the pattern {} of {} fails on the module {}: {}",
+                shown(pattern), key, shown(module), pcre2_message(result));
+  }
+  return true;
+}
 
 std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults) {
   std::vector<DynamicRule> rules;
@@ -153,7 +153,7 @@ Expected<const DynamicRule*> find_dynamic_rule(const GPTQConfig& config, std::st
   for (const bool skip : {true, false}) {
     for (const DynamicRule& rule : config.dynamic) {
       if (rule.skip != skip) continue;
-      NIBBLE_TRY(const bool found, matches(rule.pattern, module));
+      NIBBLE_TRY(const bool found, matches_pattern(rule.pattern, module, "dynamic"));
       if (found) return &rule;
     }
   }

@@ -21,6 +21,11 @@ std::vector<DynamicRule> read_dynamic(const Json& dynamic, Faults& faults);
 // quantizing does not follow, and for all that read_dynamic faults; each message names its rule.
 Expected<std::vector<DynamicRule>> parse_dynamic(std::string_view text);
 
+// Whether the pattern of a checkpoint matches the beginning of a module's name, as Python's re.match does.
+// `key`: of the configuration, for messages. kInvalidArgument for a pattern that does not compile, and for
+// one that takes too many steps.
+Expected<bool> matches_pattern(const std::string& pattern, std::string_view module, std::string_view key);
+
 // A word as a part of a pattern that matches just it.
 std::string escape_pattern(std::string_view word);
 

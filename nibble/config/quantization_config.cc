@@ -10,7 +10,7 @@
 namespace nibble {
 namespace {
 
-constexpr std::array<std::string_view, 3> kMethods = {"awq", "bitsandbytes", "gptq"};
+constexpr std::array<std::string_view, 4> kMethods = {"awq", "bitsandbytes", "compressed-tensors", "gptq"};
 
 // All fields that have other names, for the question where a value came from.
 constexpr std::array kFieldsWithAliases = {
@@ -148,7 +148,7 @@ void check_exllama_config(const Json& json, Faults& faults) {
 }
 
 std::string_view quant_method(const QuantizationConfig& config) {
-  constexpr std::array<std::string_view, 3> kNames = {"gptq", "awq", "bitsandbytes"};
+  constexpr std::array<std::string_view, 4> kNames = {"gptq", "awq", "bitsandbytes", "compressed-tensors"};
   return kNames[config.index()];
 }
 
@@ -169,6 +169,7 @@ Expected<QuantizationConfig> quantization_config_from_json(const Json& json) {
   if (method == "gptq") return GPTQConfig::from_json(json);
   if (method == "awq") return AwqConfig::from_json(json);
   if (method == "bitsandbytes") return BitsAndBytesConfig::from_json(json);
+  if (method == "compressed-tensors") return CompressedTensorsConfig::from_json(json);
   if (method.empty()) {
     return fail(ErrorCode::kInvalidArgument, "quant_method is missing; it must be one of {}",
                 joined(kMethods));

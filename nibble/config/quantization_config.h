@@ -1,8 +1,8 @@
 #ifndef NIBBLE_CONFIG_QUANTIZATION_CONFIG_H_
 #define NIBBLE_CONFIG_QUANTIZATION_CONFIG_H_
 
-// quantization_config: GPTQConfig, AwqConfig and BitsAndBytesConfig of Transformers, with their
-// keys, defaults and validation rules (docs/formats/quantization_config.md).
+// quantization_config: GPTQConfig, AwqConfig, BitsAndBytesConfig and CompressedTensorsConfig of
+// Transformers, with their keys, defaults and validation rules (docs/formats/quantization_config.md).
 
 #include <array>
 #include <map>
@@ -88,9 +88,39 @@ struct BitsAndBytesConfig {
   Status validate() const;
 };
 
-using QuantizationConfig = std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfig>;
+// One of config_groups of compressed-tensors: how the modules are stored that `targets` match.
+struct CompressedTensorsGroup {
+  std::string name = {};                          // "group_0"
+  std::vector<std::string> targets = {"Linear"};  // "Linear", names of modules, "re:PATTERN"
+  int bits = 4;                                   // 2, 4, 8
+  bool sym = true;                                // no zero points are stored
+  int64_t group_size = 128;                       // -1: all inputs (strategy "channel")
+  // How inputs were ordered while quantizing: "group" stores weight_g_idx, "weight" and "static" leave no
+  // trace; empty: in their own order.
+  std::string actorder = {};
 
-// "gptq", "awq", "bitsandbytes".
+  bool operator==(const CompressedTensorsGroup&) const = default;
+};
+
+// Of its layouts "pack-quantized" alone: weights as integers, activations in floating point.
+struct CompressedTensorsConfig {
+  std::vector<CompressedTensorsGroup> groups = {};
+  std::vector<std::string> ignore = {};  // names and "re:PATTERN" of modules that stay as they are
+  Json json = {};
+
+  static Expected<CompressedTensorsConfig> from_json(const Json& json);
+  Json to_json() const;  // a file's own keys as they were
+  Status validate() const;
+};
+
+// The group that says how `module` is stored: the first one whose target matches, or the only one there is.
+// kDataLoss where none matches.
+Expected<const CompressedTensorsGroup*> find_group(const CompressedTensorsConfig& config,
+                                                   std::string_view module);
+
+using QuantizationConfig = std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfig, CompressedTensorsConfig>;
+
+// "gptq", "awq", "bitsandbytes", "compressed-tensors".
 std::string_view quant_method(const QuantizationConfig& config);
 Json to_json(const QuantizationConfig& config);
 

@@ -79,9 +79,8 @@ void add_skip_rules(const std::vector<std::string>& words, AwqConfig& config) {
     config.json["dynamic"]["-:.*" + escape_pattern(word)] = Json::object();
 }
 
-// Readers match these lists in different ways: AutoAWQ looks for a word inside the name within a block,
-// Transformers 4 for whole names, Transformers 5 for beginnings and ends. The user's words together with
-// the full names that they meant say the same to all of them.
+}  // namespace
+
 void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
   std::vector<std::string>* const words = skip_list(config);
   if (words == nullptr) return;
@@ -102,16 +101,18 @@ void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
   *words = std::move(complete);
 }
 
-// Transformers knows no rules, only the list of what is quantized.
-void list_quantized_modules(const ModelSource& source, Jobs& jobs) {
-  auto* const gptq = std::get_if<GPTQConfig>(&jobs.config);
+void list_quantized_modules(const ModelSource& source, const std::set<std::string>& quantized,
+                            QuantizationConfig& config) {
+  auto* const gptq = std::get_if<GPTQConfig>(&config);
   if (gptq == nullptr) return;
   std::vector<std::string> names;
   for (const ModuleSlot& slot : source.slots) {
-    if (slot.role == ModuleRole::kLinear && jobs.find(slot.name) != nullptr) names.push_back(slot.name);
+    if (slot.role == ModuleRole::kLinear && quantized.contains(slot.name)) names.push_back(slot.name);
   }
   if (names.size() != linear_modules(source.slots).size()) gptq->modules_in_block_to_quantize = names;
 }
+
+namespace {
 
 // The head's own rule, as GPTQModel writes it; nothing where the user has one.
 Status add_head_rule(GPTQConfig& config, const std::string& head) {
@@ -187,7 +188,9 @@ Expected<Jobs> make_jobs(const ModelSource& source, const QuantizeOptions& optio
         .with_fix("Check --dynamic and --skip: they match every linear layer.");
   }
   complete_skip_list(source, jobs.config);
-  list_quantized_modules(source, jobs);
+  std::set<std::string> quantized;
+  for (const auto& job : jobs.modules) quantized.insert(job.first);
+  list_quantized_modules(source, quantized, jobs.config);
   int64_t* const group_size = group_size_of(jobs.config);
   if (group_size == nullptr) return jobs;
   if (options.fit_group_size) {

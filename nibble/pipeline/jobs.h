@@ -4,6 +4,7 @@
 // Which modules of a model become codes, and how each of them.
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "nibble/models/model_source.h"
@@ -38,6 +39,16 @@ struct Jobs {
 // kInvalidArgument for what does not go together: a group size that divides nothing, limits of the engine,
 // a quantized head whose weight is the embedding's, rules that leave nothing to do.
 Expected<Jobs> make_jobs(const ModelSource& source, const QuantizeOptions& options);
+
+// Adds to the list of names that a method leaves alone what its readers need; GPTQ has none. They match the
+// list in different ways: AutoAWQ looks for a word inside the name within a block, Transformers 4 for whole
+// names, Transformers 5 for beginnings and ends. The user's words together with the full names that they
+// meant say the same to all of them.
+void complete_skip_list(const ModelSource& source, QuantizationConfig& config);
+
+// Of GPTQ: Transformers knows no rules, only the list of what is quantized.
+void list_quantized_modules(const ModelSource& source, const std::set<std::string>& quantized,
+                            QuantizationConfig& config);
 
 }  // namespace nibble
 

@@ -66,8 +66,11 @@ Status write_result(Run& run, const Json& description);
 Expected<SanityCheck> compare_models(const ModelSource& original, const ModelSource& written,
                                      const CalibrationData& text, const WalkOptions& options,
                                      ThreadPool& pool, size_t vocabulary_slice = 2048);
-// Reads the written model back and compares it with the original on text held out for that; nothing where
+// Reads a written model back and compares it with the original on text held out for that; nothing where
 // the model has no tokenizer.
+Expected<std::optional<SanityCheck>> check_model_folder(const ModelSource& original,
+                                                        const std::filesystem::path& folder,
+                                                        const WalkOptions& options, ThreadPool& pool);
 Expected<std::optional<SanityCheck>> check_written_model(const Run& run);
 
 }  // namespace nibble

@@ -180,17 +180,23 @@ Expected<SanityCheck> compare_models(const ModelSource& original, const ModelSou
   return summarize(positions);
 }
 
-Expected<std::optional<SanityCheck>> check_written_model(const Run& run) {
-  NIBBLE_TRY(const std::optional<std::string> tokenizer, run.source.files.read("tokenizer.json"));
+Expected<std::optional<SanityCheck>> check_model_folder(const ModelSource& original,
+                                                        const std::filesystem::path& folder,
+                                                        const WalkOptions& options, ThreadPool& pool) {
+  NIBBLE_TRY(const std::optional<std::string> tokenizer, original.files.read("tokenizer.json"));
   if (!tokenizer) return std::optional<SanityCheck>();  // there is only text to check with
   ModelFiles files;
-  files.name = run.folder.path().string();
-  files.folder = run.folder.path();
+  files.name = folder.string();
+  files.folder = folder;
   NIBBLE_TRY(const ModelSource written, ModelSource::open(files));
-  NIBBLE_TRY(const CalibrationData text, held_out_data(run.source));
+  NIBBLE_TRY(const CalibrationData text, held_out_data(original));
   if (text.sequences.empty()) return std::optional<SanityCheck>();
-  NIBBLE_TRY(const SanityCheck check, compare_models(run.source, written, text, walk_options(run), run.pool));
+  NIBBLE_TRY(const SanityCheck check, compare_models(original, written, text, options, pool));
   return std::optional(check);
+}
+
+Expected<std::optional<SanityCheck>> check_written_model(const Run& run) {
+  return check_model_folder(run.source, run.folder.path(), walk_options(run), run.pool);
 }
 
 }  // namespace nibble

@@ -8,13 +8,14 @@
 #include "nibble/quantization/formats/bnb_int8.h"
 #include "nibble/quantization/formats/gptq.h"
 #include "nibble/quantization/formats/module_tensors.h"
+#include "nibble/quantization/formats/pack_quantized.h"
 
 namespace nibble {
 namespace {
 
 // What a module's tensors are the tensors of. Told by their names alone: GPTQ and AWQ share theirs
 // and are told apart by quant_method, which their readers check against the shapes.
-enum class Family { kPackedInt, kBnb4Bit, kBnbInt8, kMarlin, kUnderscoreBnb };
+enum class Family { kPackedInt, kBnb4Bit, kBnbInt8, kPackQuantized, kMarlin, kUnderscoreBnb };
 
 // Suffixes that only the weight of a quantized module has.
 struct Mark {
@@ -34,6 +35,9 @@ constexpr Mark kMarks[] = {
     {"weight.quant_state.bitsandbytes__fp4", Family::kBnb4Bit},
     {"SCB", Family::kBnbInt8},
     {"weight_format", Family::kBnbInt8},
+    {"weight_packed", Family::kPackQuantized},
+    {"weight_shape", Family::kPackQuantized},
+    {"weight_g_idx", Family::kPackQuantized},
     {"B", Family::kMarlin},
     {"weight_absmax", Family::kUnderscoreBnb},
     {"weight_quant_map", Family::kUnderscoreBnb},
@@ -48,6 +52,8 @@ std::vector<std::string_view> companions(Family family) {
   switch (family) {
     case Family::kPackedInt:
       return {"scales"};
+    case Family::kPackQuantized:
+      return {"weight_scale", "weight_zero_point"};
     case Family::kMarlin:
       return {"s"};
     case Family::kBnb4Bit:
@@ -83,7 +89,16 @@ std::optional<Family> family_of(const ModuleTensors& tensors) {
 }
 
 std::string_view methods_of(Family family) {
+  if (family == Family::kPackQuantized) return "compressed-tensors";
   return family == Family::kPackedInt ? "gptq or awq" : "bitsandbytes";
+}
+
+bool belongs_to(Family family, const QuantizationConfig& config) {
+  if (std::holds_alternative<BitsAndBytesConfig>(config)) {
+    return family == Family::kBnb4Bit || family == Family::kBnbInt8;
+  }
+  if (std::holds_alternative<CompressedTensorsConfig>(config)) return family == Family::kPackQuantized;
+  return family == Family::kPackedInt;
 }
 
 // Refuses what has no reader and what contradicts itself or quant_method.
@@ -106,16 +121,16 @@ Status check_family(const ModuleTensors& tensors, std::optional<Family> family,
         .at(tensors.module())
         .with_fix("Quantize the original model with bitsandbytes, or load it with load_in_4bit.");
   }
-  const bool is_bnb = std::holds_alternative<BitsAndBytesConfig>(config);
-  if (is_bnb != (*family != Family::kPackedInt)) {
+  if (!belongs_to(*family, config)) {
     return fail(ErrorCode::kDataLoss, "the tensors are those of {}, but quant_method is {}",
                 methods_of(*family), quant_method(config))
         .at(tensors.module())
         .with_fix(kFetchBothAgain);
   }
-  if (*family == Family::kPackedInt && tensors.has("weight")) {
+  const bool in_words = *family == Family::kPackedInt || *family == Family::kPackQuantized;
+  if (in_words && tensors.has("weight")) {
     return fail(ErrorCode::kDataLoss, "the tensor is there beside {}: which of both holds is not said",
-                tensors.name("qweight"))
+                tensors.name(*family == Family::kPackedInt ? "qweight" : "weight_packed"))
         .at(tensors.where("weight"))
         .with_fix("Remove one of them, or fetch the checkpoint again.");
   }
@@ -166,6 +181,9 @@ Expected<DecodedModule> decode_module(const Checkpoint& checkpoint, std::string_
   const auto decode = [&]() -> Expected<DecodedModule> {
     if (const auto* gptq = std::get_if<GPTQConfig>(&config)) return decode_gptq(tensors, *gptq, shape);
     if (const auto* awq = std::get_if<AwqConfig>(&config)) return decode_awq(tensors, *awq, shape);
+    if (const auto* packed = std::get_if<CompressedTensorsConfig>(&config)) {
+      return decode_pack_quantized(tensors, *packed, shape);
+    }
     if (*family == Family::kBnb4Bit) return decode_bnb_4bit(tensors, shape);
     return decode_bnb_int8(tensors, std::get<BitsAndBytesConfig>(config), shape);
   };
@@ -181,6 +199,9 @@ Expected<ModuleSummary> summarize_module(const Checkpoint& checkpoint, std::stri
   NIBBLE_RETURN_IF_ERROR(check_family(tensors, family, config));
   if (const auto* gptq = std::get_if<GPTQConfig>(&config)) return summarize_gptq(tensors, *gptq);
   if (const auto* awq = std::get_if<AwqConfig>(&config)) return summarize_awq(tensors, *awq);
+  if (const auto* packed = std::get_if<CompressedTensorsConfig>(&config)) {
+    return summarize_pack_quantized(tensors, *packed);
+  }
   return *family == Family::kBnb4Bit ? summarize_bnb_4bit(tensors) : summarize_bnb_int8(tensors);
 }
 

@@ -1,8 +1,8 @@
 #ifndef NIBBLE_QUANTIZATION_FORMATS_FORMATS_H_
 #define NIBBLE_QUANTIZATION_FORMATS_FORMATS_H_
 
-// One door to all layouts on disk: GPTQ, AWQ and bitsandbytes tensors of a module become a
-// QuantizedWeight. Layouts are told apart by key, shape and data, not by the config alone, and
+// One door to all layouts on disk: GPTQ, AWQ, bitsandbytes and compressed-tensors tensors of a module become
+// a QuantizedWeight. Layouts are told apart by key, shape and data, not by the config alone, and
 // cross-checked with it (docs/formats/).
 
 #include <optional>
@@ -27,7 +27,8 @@ struct LinearShape {
 
 struct DecodedModule {
   QuantizedWeight weight;
-  std::string format;  // "gptq", "gptq_v2", "gptq_p", "awq gemm", "bitsandbytes nf4"...: for -v and inspect
+  std::string format;  // "gptq", "gptq_v2", "gptq_p", "awq gemm", "bitsandbytes nf4", "pack-quantized"...:
+                       // for -v and inspect
   std::vector<std::string> tensors;  // the tensors it was made of, full names (bias not included)
 };
 
