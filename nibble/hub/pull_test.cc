@@ -238,7 +238,8 @@ TEST_F(PullTest, TwoAtOnceFetchEachFileOnce) {
   std::thread thread([&] { other = pull(); });
   const auto result = pull();
   thread.join();
-  ASSERT_TRUE(result && other);
+  ASSERT_TRUE(result) << to_string(result.error());
+  ASSERT_TRUE(other) << to_string(other.error());
   EXPECT_EQ(result->fetched_bytes + other->fetched_bytes, 300'000U + 23 + 2);
   EXPECT_EQ(requests_for_weights(), 1U);
   EXPECT_EQ(content("model.safetensors"), weights());

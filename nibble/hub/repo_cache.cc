@@ -1,5 +1,6 @@
 #include "nibble/hub/repo_cache.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -118,7 +119,9 @@ Status RepoCache::link(std::string_view commit, const RemoteFile& file) const {
   }
   target /= file.etag;
   const fs::path pointer = parent / parts.back();
-  const fs::path temporary = parent / fmt::format(".{}.{}.tmp", file.etag, ::getpid());
+  // Another process, and another thread of this one, may be linking the same file.
+  static std::atomic<unsigned> number = 0;
+  const fs::path temporary = parent / fmt::format(".{}.{}.{}.tmp", file.etag, ::getpid(), number++);
   std::error_code error;
   fs::remove(temporary, error);
   fs::create_symlink(target, temporary, error);
