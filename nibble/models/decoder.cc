@@ -44,7 +44,7 @@ std::string Decoder::kernels() const {
   return text;
 }
 
-Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> out, size_t width) const {
+Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> hidden) const {
   size_t num_logits = 0;
   for (const SequenceChunk& chunk : chunks) {
     num_logits += chunk.num_logits;
@@ -68,16 +68,19 @@ Status Decoder::check(std::span<const SequenceChunk> chunks, MatrixView<float> o
           .with_fix("Use a shorter text.");
     }
   }
-  if (out.rows() != num_logits || (num_logits > 0 && out.cols() != width)) {
+  if (hidden.rows() != num_logits || (num_logits > 0 && hidden.cols() != head_size())) {
     return fail(ErrorCode::kInvalidArgument, "room for [{}, {}] numbers, but [{}, {}] are computed",
-                out.rows(), out.cols(), num_logits, width);
+                hidden.rows(), hidden.cols(), num_logits, head_size());
   }
   return {};
 }
 
 Status Decoder::forward(std::span<const SequenceChunk> chunks, MatrixView<float> logits,
                         ExecutionContext& context) const {
-  NIBBLE_RETURN_IF_ERROR(check(chunks, logits, config_.vocab_size));
+  if (logits.rows() > 0 && logits.cols() != config_.vocab_size) {
+    return fail(ErrorCode::kInvalidArgument, "room for logits of {} tokens, but the vocabulary has {}",
+                logits.cols(), config_.vocab_size);
+  }
   const Arena::Scope scope(context.arena);
   const MatrixView<float> hidden = context.arena.take_matrix(logits.rows(), head_size());
   NIBBLE_RETURN_IF_ERROR(forward_hidden(chunks, hidden, context));
@@ -87,7 +90,7 @@ Status Decoder::forward(std::span<const SequenceChunk> chunks, MatrixView<float>
 
 Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView<float> out,
                                ExecutionContext& context) const {
-  NIBBLE_RETURN_IF_ERROR(check(chunks, out, head_size()));
+  NIBBLE_RETURN_IF_ERROR(check(chunks, out));
   size_t num_rows = 0;
   for (const SequenceChunk& chunk : chunks) {
     NIBBLE_RETURN_IF_ERROR(chunk.cache->reserve(chunk.tokens.size()));

@@ -84,7 +84,7 @@ class Decoder final : public CausalLM {
   std::string kernels() const override;
 
  private:
-  Status check(std::span<const SequenceChunk> chunks, MatrixView<float> out, size_t width) const;
+  Status check(std::span<const SequenceChunk> chunks, MatrixView<float> hidden) const;
   void run_linear(const Linear& linear, size_t layer, std::string_view name, MatrixView<const float> x,
                   MatrixView<float> y, ExecutionContext& context) const;
   void attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
