@@ -1,5 +1,6 @@
 #include "nibble/base/json.h"
 
+#include <cmath>
 #include <set>
 #include <vector>
 
@@ -154,6 +155,8 @@ std::string dump_json(const Json& value, int indent) {
   }
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
+
+Json finite_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 std::string_view json_type_name(const Json& value) {
   switch (value.type()) {

@@ -27,6 +27,9 @@ Expected<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 // ", " and ": ".
 std::string dump_json(const Json& value, int indent = 2);
 
+// null where JSON has no number for it: NaN and infinities.
+Json finite_or_null(double value);
+
 // "null", "a string", "a list"...: for messages.
 std::string_view json_type_name(const Json& value);
 

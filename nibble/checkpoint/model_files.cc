@@ -3,6 +3,8 @@
 #include <set>
 #include <system_error>
 
+#include <sys/stat.h>
+
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/checkpoint/gguf_model.h"
@@ -113,6 +115,17 @@ std::optional<RepoName> missing_from_cache(std::string_view model, std::string_v
   const auto name = hub_name(model, revision);
   if (!name || find_snapshot(hub_cache() / repo_folder_name(name->repo), *name)) return std::nullopt;
   return name;
+}
+
+std::string last_name(const fs::path& model) {
+  return (model.has_filename() ? model : model.parent_path()).filename().string();
+}
+
+Json file_state(const fs::path& file) {
+  struct stat state = {};
+  if (::stat(file.c_str(), &state) != 0) return nullptr;
+  return {{"bytes", state.st_size},
+          {"changed", fmt::format("{}.{:09}", state.st_mtim.tv_sec, state.st_mtim.tv_nsec)}};
 }
 
 }  // namespace nibble

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "nibble/base/error.h"
+#include "nibble/base/json.h"
 #include "nibble/checkpoint/hub_cache.h"
 
 namespace nibble {
@@ -42,6 +43,12 @@ Expected<ModelFiles> find_model(std::string_view model, std::string_view revisio
 
 // The name that find_model() looks up in the cache without finding it; nothing for anything else.
 std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision = {});
+
+// The last part of a model's path or name: "SmolLM2-135M" of "models/SmolLM2-135M/" or "org/SmolLM2-135M".
+std::string last_name(const std::filesystem::path& model);
+
+// Shows whether a file of weights has changed: {"bytes", "changed"}; null where there is none.
+Json file_state(const std::filesystem::path& file);
 
 }  // namespace nibble
 

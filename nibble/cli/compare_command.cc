@@ -72,10 +72,8 @@ std::string typed_command() {
   return command;
 }
 
-// The last part of the model's name.
 fs::path default_workdir(const std::string& model) {
-  std::string name = fs::path(model).filename().string();
-  if (name.empty()) name = fs::path(model).parent_path().filename().string();
+  std::string name = last_name(model);
   if (name.ends_with(".gguf")) name.resize(name.size() - 5);
   return "compare-" + name;
 }

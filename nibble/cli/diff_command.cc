@@ -101,7 +101,7 @@ Json to_json(const TensorDifference& tensor) {
   if (tensor.elements == 0) return json;
   json["elements"] = tensor.elements;
   json["differing"] = tensor.differing;
-  json["relative"] = std::isfinite(tensor.relative) ? Json(tensor.relative) : Json();
+  json["relative"] = finite_or_null(tensor.relative);
   json["largest"] = tensor.largest;
   json["not_finite"] = tensor.not_finite;
   if (const auto& codes = tensor.codes) {

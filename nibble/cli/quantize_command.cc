@@ -160,13 +160,6 @@ Expected<BitsAndBytesConfig> bnb_config(const Options& options) {
   return config;
 }
 
-Effort effort_of(const std::string& name) {
-  return name == "compat" ? Effort::kCompat
-         : name == "fast" ? Effort::kFast
-         : name == "best" ? Effort::kBest
-                          : Effort::kDefault;
-}
-
 Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(check_combination(options));
   QuantizeOptions out;
@@ -181,7 +174,7 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   if (!options.engine.empty()) {
     NIBBLE_TRY(out.engine, engine_from_name(options.engine));
   }
-  out.effort = effort_of(options.effort);
+  out.effort = effort_from_name(options.effort).value_or(Effort::kDefault);
   out.round_to_nearest = options.method == "rtn";
   out.mse = options.mse.value_or(0.0);
   out.awq_damp_percent = options.damp_percent.value_or(out.awq_damp_percent);

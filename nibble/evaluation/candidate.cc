@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include <sys/stat.h>
-
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
@@ -73,8 +71,7 @@ Status describe(Candidate& candidate) {
 
 // Fit for a file name, and not taken yet.
 std::string free_id(std::string_view path, const std::set<std::string>& taken) {
-  std::string id = fs::path(path).filename().string();
-  if (id.empty()) id = fs::path(path).parent_path().filename().string();
+  std::string id = last_name(path);
   for (char& c : id) {
     const bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                       c == '.' || c == '-' || c == '_';
@@ -192,11 +189,7 @@ Expected<Json> describe_model(const std::string& path) {
   NIBBLE_TRY(const std::string config, files.read_required("config.json"));
   Json json = {{"config_sha256", sha256(config)}, {"files", Json::object()}};
   for (const fs::path& file : weight_files(files)) {
-    struct stat state = {};
-    if (::stat(file.c_str(), &state) != 0) continue;
-    json["files"][file.filename().string()] = {
-        {"bytes", state.st_size},
-        {"changed", fmt::format("{}.{:09}", state.st_mtim.tv_sec, state.st_mtim.tv_nsec)}};
+    json["files"][file.filename().string()] = file_state(file);
   }
   return json;
 }

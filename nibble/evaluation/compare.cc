@@ -13,7 +13,7 @@
 #include "nibble/base/sha256.h"
 #include "nibble/checkpoint/gguf.h"
 #include "nibble/evaluation/candidate.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/models/auto_model.h"
 
 namespace nibble {
@@ -154,7 +154,7 @@ Json pair_json(const Pair& pair, const std::vector<Candidate>& candidates) {
           {"difference", difference["value"]},
           {"low", difference["low"]},
           {"high", difference["high"]},
-          {"p_value", std::isfinite(pair.test.p_value) ? Json(pair.test.p_value) : Json(nullptr)},
+          {"p_value", finite_or_null(pair.test.p_value)},
           {"verdict", finding_name(pair.finding)}};
 }
 

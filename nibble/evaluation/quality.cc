@@ -38,8 +38,6 @@ Divergence summarize_divergence(const TokenScores& scores, double confidence) {
   return out;
 }
 
-Json number(double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); }
-
 }  // namespace
 
 Quality summarize(const TokenScores& scores, const TextWindows& text, double confidence) {
@@ -62,17 +60,17 @@ Quality summarize(const TokenScores& scores, const TextWindows& text, double con
 
 Json to_json(const Quality& quality) {
   Json json = {{"nll", to_json(quality.nll)},
-               {"nll_standard_error", number(quality.nll_standard_error)},
+               {"nll_standard_error", finite_or_null(quality.nll_standard_error)},
                {"perplexity", to_json(quality.perplexity)},
                {"bits_per_byte", to_json(quality.bits_per_byte)},
                {"word_perplexity", to_json(quality.word_perplexity)},
                {"byte_perplexity", to_json(quality.byte_perplexity)}};
   if (!quality.divergence) return json;
   const Divergence& d = *quality.divergence;
-  json["kl"] = {{"mean", number(d.kl.value)},      {"low", number(d.kl.low)},
-                {"high", number(d.kl.high)},       {"median", number(d.kl_median.value)},
-                {"p90", number(d.kl_p90.value)},   {"p99", number(d.kl_p99.value)},
-                {"p999", number(d.kl_p999.value)}, {"max", number(d.kl_max)}};
+  json["kl"] = {{"mean", finite_or_null(d.kl.value)},      {"low", finite_or_null(d.kl.low)},
+                {"high", finite_or_null(d.kl.high)},       {"median", finite_or_null(d.kl_median.value)},
+                {"p90", finite_or_null(d.kl_p90.value)},   {"p99", finite_or_null(d.kl_p99.value)},
+                {"p999", finite_or_null(d.kl_p999.value)}, {"max", finite_or_null(d.kl_max)}};
   json["kl_quantiles"] = {{"median", to_json(d.kl_median)},
                           {"p90", to_json(d.kl_p90)},
                           {"p99", to_json(d.kl_p99)},

@@ -79,8 +79,9 @@ double mean_of(std::span<const float> values) {
 }  // namespace
 
 Json to_json(const Interval& interval) {
-  const auto number = [](double v) { return std::isfinite(v) ? Json(v) : Json(nullptr); };
-  return {{"value", number(interval.value)}, {"low", number(interval.low)}, {"high", number(interval.high)}};
+  return {{"value", finite_or_null(interval.value)},
+          {"low", finite_or_null(interval.low)},
+          {"high", finite_or_null(interval.high)}};
 }
 
 size_t num_blocks(size_t values) { return std::clamp<size_t>(values / kLeastPerBlock, 1, kMostBlocks); }

@@ -36,14 +36,6 @@ std::optional<int64_t> number(const std::string& text) {
   return value;
 }
 
-std::optional<Effort> effort_from_name(const std::string& name) {
-  if (name == "compat") return Effort::kCompat;
-  if (name == "fast") return Effort::kFast;
-  if (name == "default") return Effort::kDefault;
-  if (name == "best") return Effort::kBest;
-  return std::nullopt;
-}
-
 struct BnbKind {
   std::string_view word, name, label, flags;
   bool four_bit, double_quant;

@@ -37,18 +37,8 @@ std::string name_of(const QuantizationConfig& config, bool round_to_nearest = fa
   return fmt::format("{}:{}:{}", round_to_nearest ? "rtn" : "gptq", gptq.bits, gptq.group_size);
 }
 
-std::string_view effort_suffix(Effort effort) {
-  switch (effort) {
-    case Effort::kCompat:
-      return ":compat";
-    case Effort::kFast:
-      return ":fast";
-    case Effort::kDefault:
-      return "";
-    case Effort::kBest:
-      return ":best";
-  }
-  return "";
+std::string effort_suffix(Effort effort) {
+  return effort == Effort::kDefault ? "" : fmt::format(":{}", effort_name(effort));
 }
 
 double bits_each(size_t bytes, size_t weights) {

@@ -1,10 +1,8 @@
 #include <set>
 #include <system_error>
 
-#include <sys/stat.h>
-
 #include "nibble/base/sha256.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/linalg/gemm.h"
 #include "nibble/pipeline/run.h"
 
@@ -12,13 +10,6 @@ namespace nibble {
 namespace {
 
 // Size and time of last change: hashing a model of many gigabytes would take longer than some runs.
-Json file_state(const std::filesystem::path& path) {
-  struct stat state = {};
-  if (::stat(path.c_str(), &state) != 0) return nullptr;
-  return {{"bytes", state.st_size},
-          {"changed", fmt::format("{}.{:09}", state.st_mtim.tv_sec, state.st_mtim.tv_nsec)}};
-}
-
 Json describe_files(const ModelSource& source) {
   Json files = Json::object();
   if (!source.files.gguf.empty()) {
@@ -31,20 +22,6 @@ Json describe_files(const ModelSource& source) {
   }
   for (const std::string& name : names) files[name] = file_state(source.files.folder / name);
   return files;
-}
-
-std::string_view effort_name(Effort effort) {
-  switch (effort) {
-    case Effort::kCompat:
-      return "compat";
-    case Effort::kFast:
-      return "fast";
-    case Effort::kDefault:
-      return "default";
-    case Effort::kBest:
-      return "best";
-  }
-  return "";
 }
 
 }  // namespace
@@ -62,7 +39,7 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
   } else {
     settings["mse"] = options.mse;
     settings["signed_scales"] = options.signed_scales;
-    settings["effort"] = options.round_to_nearest ? "rtn" : effort_name(options.effort);
+    settings["effort"] = options.round_to_nearest ? std::string_view("rtn") : effort_name(options.effort);
     if (options.solver) {
       settings["solver"] = {options.solver->grid_candidates, options.solver->grid_simulations,
                             options.solver->refine_rounds, options.solver->group_sweeps};

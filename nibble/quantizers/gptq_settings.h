@@ -3,7 +3,9 @@
 
 // What the solvers are asked for, and what they give back.
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "nibble/quantization/quantized_weight.h"
 
@@ -15,6 +17,29 @@ namespace nibble {
 //   kDefault  + the target that repairs what earlier layers broke
 //   kBest     + block descent over groups and more grid candidates
 enum class Effort { kCompat, kFast, kDefault, kBest };
+
+struct EffortName {
+  Effort effort;
+  std::string_view name;
+};
+inline constexpr EffortName kEffortNames[] = {{Effort::kCompat, "compat"},
+                                              {Effort::kFast, "fast"},
+                                              {Effort::kDefault, "default"},
+                                              {Effort::kBest, "best"}};
+
+constexpr std::string_view effort_name(Effort effort) {
+  for (const EffortName& entry : kEffortNames) {
+    if (entry.effort == effort) return entry.name;
+  }
+  return "";
+}
+
+constexpr std::optional<Effort> effort_from_name(std::string_view name) {
+  for (const EffortName& entry : kEffortNames) {
+    if (entry.name == name) return entry.effort;
+  }
+  return std::nullopt;
+}
 
 struct GptqSettings {
   int bits = 4;             // 2 to 8
