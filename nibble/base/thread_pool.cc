@@ -77,10 +77,7 @@ void ThreadPool::run(size_t count, size_t grain, void* fn, Call call) {
     call(fn, 0, count, 0);
     return;
   }
-  // About four pieces per worker even out what the system takes away from one of them.
-  const size_t pieces = num_threads() * 4;
-  const size_t chunk = ((count + pieces - 1) / pieces + grain - 1) / grain * grain;
-  job_ = {fn, call, count, chunk};
+  job_ = {fn, call, count, grain};
   next_.store(0, std::memory_order_relaxed);
   entered_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
@@ -105,12 +102,19 @@ void ThreadPool::leave() {
   if (entered_.fetch_sub(1, std::memory_order_acq_rel) == 1) entered_.notify_one();
 }
 
+// Pieces shrink as the work does: large ones first, since a hand-out costs time and memory is read best in
+// long streams, small ones last, so that nobody waits long for the one that the system slowed down.
 void ThreadPool::work(size_t worker) {
   const Job& job = job_;
+  const size_t shares = 2 * num_threads();
+  size_t begin = next_.load(std::memory_order_relaxed);
   for (;;) {
-    const size_t begin = next_.fetch_add(job.chunk, std::memory_order_relaxed);
     if (begin >= job.count) return;
-    job.call(job.fn, begin, std::min(begin + job.chunk, job.count), worker);
+    const size_t share = (job.count - begin) / shares / job.grain * job.grain;
+    const size_t end = std::min(begin + std::max(job.grain, share), job.count);
+    if (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+    job.call(job.fn, begin, end, worker);
+    begin = next_.load(std::memory_order_relaxed);
   }
 }
 

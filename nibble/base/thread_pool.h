@@ -26,7 +26,7 @@ class ThreadPool {
 
   // Calls fn(begin, end, worker) for disjoint ranges that cover [0, count); returns when all are
   // done. Ranges are multiples of `grain` long (but the last) and are handed out as workers ask
-  // for them, so a slow core does less. Which worker gets which range changes from run to run:
+  // for them, large ones first, so a slow core does less. Which worker gets which range changes from run to run:
   // results may depend on the ranges' content only. worker < num_threads(), for scratch memory.
   template <class Fn>
   void parallel_for(size_t count, size_t grain, Fn&& fn) {
@@ -42,7 +42,7 @@ class ThreadPool {
     void* fn = nullptr;
     Call call = nullptr;
     size_t count = 0;
-    size_t chunk = 0;
+    size_t grain = 1;
   };
 
   void run(size_t count, size_t grain, void* fn, Call call);
