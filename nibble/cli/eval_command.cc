@@ -23,6 +23,7 @@ struct Options {
   LoadOptions load;
   TextOptions text;
   std::string reference;
+  std::string reference_compute;  // empty: as the model
   std::string tasks;
   std::optional<int64_t> layer_tokens;
   bool layers = false;
@@ -97,7 +98,9 @@ Status evaluate(const Options& options) {
   std::optional<ReferenceModel> yardstick;
   if (!options.reference.empty()) {
     FromPretrainedOptions plain;
-    plain.compute = load.compute;
+    plain.compute = options.reference_compute.empty() ? load.compute
+                    : options.reference_compute == "f32" ? ComputeMode::kF32
+                                                          : ComputeMode::kAuto;
     NIBBLE_TRY(reference, AutoModelForCausalLM::from_pretrained(options.reference, plain, pool));
     yardstick.emplace(ReferenceModel{*reference, {}});
   }
@@ -145,6 +148,8 @@ Action define(CLI::App& app) {
   app.add_option("--reference", options->reference,
                  "Compare with this model on the same tokens: KL divergence, agreement")
       ->type_name("MODEL");
+  add_choice(app, "--reference-compute", options->reference_compute,
+             "Arithmetic of the reference (default: that of --compute)", {"f32", "auto"});
   app.add_flag("--layers", options->layers, "Show where the model leaves the reference, block by block");
   add_integer(app, "--layer-tokens", options->layer_tokens, "Tokens for --layers (default 1024)", 1, 1 << 20);
   app.add_option(
@@ -166,6 +171,7 @@ const Command kEvalCommand = {
         "  nibble eval ./model\n"
         "  nibble eval ./model --text wiki.test.raw --window 512 --compute f32 --json\n"
         "  nibble eval ./model-gptq --reference ./model --layers\n"
+        "  nibble eval ./model-gptq --compute auto --reference ./model-gptq --reference-compute f32\n"
         "  nibble eval ./model --quantize nf4 --reference ./model --tasks questions.jsonl",
     .define = define,
 };
