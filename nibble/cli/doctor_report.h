@@ -10,7 +10,7 @@
 
 #include "nibble/base/json.h"
 #include "nibble/base/machine.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/linalg/machine_speed.h"
 
 namespace nibble::cli {

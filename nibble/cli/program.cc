@@ -16,7 +16,7 @@
 #include "nibble/cli/help.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/suggest.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::cli {
 namespace {

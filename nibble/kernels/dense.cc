@@ -4,7 +4,7 @@
 
 #include "nibble/base/float16.h"
 #include "nibble/kernels/dense_targets.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 
 namespace nibble::kernels {
 namespace {
@@ -57,8 +57,8 @@ void dense_product_scalar(const DenseRows& w, MatrixView<const float> x, MatrixV
 
 void dense_product(const DenseRows& w, MatrixView<const float> x, MatrixView<float> y, CpuTarget target) {
 #if NIBBLE_X86
-  if (target == CpuTarget::kAvx512) return dense_product_avx512(w, x, y);
-  if (target == CpuTarget::kAvx2) return dense_product_avx2(w, x, y);
+  if (target >= CpuTarget::kAvx512) return dense_product_avx512(w, x, y);
+  if (target >= CpuTarget::kAvx2) return dense_product_avx2(w, x, y);
 #endif
   static_cast<void>(target);
   dense_product_scalar(w, x, y);

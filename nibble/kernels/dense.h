@@ -8,7 +8,7 @@
 
 #include "nibble/base/dtype.h"
 #include "nibble/base/matrix_view.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::kernels {
 

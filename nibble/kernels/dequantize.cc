@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "nibble/base/float16.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 
 #if NIBBLE_X86
 #include <immintrin.h>

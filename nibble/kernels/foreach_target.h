@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "nibble/kernels/cpu_target.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/cpu_target.h"
+#include "nibble/base/simd_region.h"
 
 #define NIBBLE_NAMESPACE scalar
 #define NIBBLE_LANES 1
@@ -46,7 +46,7 @@ NIBBLE_END_TARGET
 
 #ifndef NIBBLE_CHOOSE
 #define NIBBLE_CHOOSE(function, target)              \
-  ((target) == CpuTarget::kAvx512 ? avx512::function \
-   : (target) == CpuTarget::kAvx2 ? avx2::function   \
+  ((target) >= CpuTarget::kAvx512 ? avx512::function \
+   : (target) >= CpuTarget::kAvx2 ? avx2::function   \
                                   : scalar::function)
 #endif

@@ -12,7 +12,7 @@
 #include "nibble/base/aligned_buffer.h"
 #include "nibble/base/thread_pool.h"
 #include "nibble/kernels/compact_floats.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/kernels/input_groups.h"
 #include "nibble/quantization/quantized_weight.h"
 

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "nibble/kernels/probe_targets.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 
 namespace nibble::kernels {
 namespace {
@@ -44,7 +44,7 @@ float multiply_add_f32_scalar(size_t rounds) {
 
 // Lanes of float in a vector.
 size_t float_lanes(CpuTarget target) {
-  return target == CpuTarget::kAvx512 ? 16 : target == CpuTarget::kAvx2 ? 8 : 1;
+  return target >= CpuTarget::kAvx512 ? 16 : target >= CpuTarget::kAvx2 ? 8 : 1;
 }
 
 double operations(size_t rounds, size_t multiplications) {
@@ -55,8 +55,8 @@ double operations(size_t rounds, size_t multiplications) {
 
 uint64_t read_streams(const std::byte* data, size_t stream_bytes, size_t streams, CpuTarget target) {
 #if NIBBLE_X86
-  if (target == CpuTarget::kAvx512) return read_streams_avx512(data, stream_bytes, streams);
-  if (target == CpuTarget::kAvx2) return read_streams_avx2(data, stream_bytes, streams);
+  if (target >= CpuTarget::kAvx512) return read_streams_avx512(data, stream_bytes, streams);
+  if (target >= CpuTarget::kAvx2) return read_streams_avx2(data, stream_bytes, streams);
 #endif
   static_cast<void>(target);
   return read_streams_scalar(data, stream_bytes, streams);
@@ -64,8 +64,9 @@ uint64_t read_streams(const std::byte* data, size_t stream_bytes, size_t streams
 
 double multiply_add_f32(size_t rounds, CpuTarget target) {
 #if NIBBLE_X86
-  if (target == CpuTarget::kAvx512) look_at(multiply_add_f32_avx512(rounds));
-  if (target == CpuTarget::kAvx2) look_at(multiply_add_f32_avx2(rounds));
+  if (target != CpuTarget::kScalar) {
+    look_at(target >= CpuTarget::kAvx512 ? multiply_add_f32_avx512(rounds) : multiply_add_f32_avx2(rounds));
+  }
 #endif
   if (target == CpuTarget::kScalar) look_at(multiply_add_f32_scalar(rounds));
   return operations(rounds, float_lanes(target));
@@ -74,7 +75,7 @@ double multiply_add_f32(size_t rounds, CpuTarget target) {
 double multiply_add_int8(size_t rounds, CpuTarget target) {
   if (target == CpuTarget::kScalar) return 0;
 #if NIBBLE_X86
-  look_at(target == CpuTarget::kAvx512 ? multiply_add_int8_avx512(rounds) : multiply_add_int8_avx2(rounds));
+  look_at(target >= CpuTarget::kAvx512 ? multiply_add_int8_avx512(rounds) : multiply_add_int8_avx2(rounds));
 #endif
   return operations(rounds, 4 * float_lanes(target));
 }

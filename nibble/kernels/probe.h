@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::kernels {
 

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "nibble/base/float16.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 
 #if NIBBLE_X86
 #include <immintrin.h>
@@ -39,19 +39,28 @@ Step step_of(uint32_t largest_bits) {
   return {1.f / absmax * 127.f, absmax / 127.f};
 }
 
-// Codes of one block and their sum.
-int32_t quantize_block_scalar(const float* x, CodeForm form, int8_t* codes, float* scale) {
+// Codes of one span and their sum. x: [blocks * kBlockInputs].
+int32_t quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+  const size_t count = blocks * kBlockInputs;
   uint32_t largest = 0;
-  for (size_t i = 0; i < kBlockInputs; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
   const Step step = step_of(largest);
   *scale = step.scale;
   int32_t sum = 0;
-  for (size_t i = 0; i < kBlockInputs; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     const int32_t code = step.inverse == 0.f ? 0 : static_cast<int32_t>(std::nearbyintf(x[i] * step.inverse));
     codes[form == CodeForm::kBytes ? i : interleaved(i)] = static_cast<int8_t>(code);
     sum += code;
   }
   return sum;
+}
+
+void span_residual_scalar(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
+                          float* out) {
+  for (size_t i = 0; i < blocks * kBlockInputs; ++i) {
+    const float code = codes[form == CodeForm::kBytes ? i : interleaved(i)];
+    out[i] = std::fma(-scale, code, x[i]);
+  }
 }
 
 Int8Row quantize_int8_row_scalar(const float* x, size_t count, float threshold, int8_t* codes,
@@ -116,29 +125,44 @@ NIBBLE_INLINE int32_t sum_of_lanes(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
 }
 
-int32_t quantize_block_avx2(const float* x, CodeForm form, int8_t* codes, float* scale) {
-  __m256 v[4];
-  NIBBLE_UNROLL
-  for (size_t i = 0; i < 4; ++i) v[i] = _mm256_loadu_ps(x + 8 * i);
-  const __m256i largest = _mm256_max_epu32(_mm256_max_epu32(magnitudes(v[0]), magnitudes(v[1])),
-                                           _mm256_max_epu32(magnitudes(v[2]), magnitudes(v[3])));
+int32_t quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+  __m256i largest = _mm256_setzero_si256();
+  for (size_t i = 0; i < blocks * kBlockInputs; i += 8) {
+    largest = _mm256_max_epu32(largest, magnitudes(_mm256_loadu_ps(x + i)));
+  }
   const Step step = step_of(largest_lane(largest));
   *scale = step.scale;
   if (step.inverse == 0.f) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_setzero_si256());
+    std::memset(codes, 0, blocks * kBlockInputs);
     return 0;
   }
-  NIBBLE_UNROLL
-  for (size_t i = 0; i < 4; ++i) v[i] = _mm256_mul_ps(v[i], _mm256_set1_ps(step.inverse));
-  __m256i bytes = to_bytes(v);
-  const int32_t sum = sum_of_lanes(sums_of_four(bytes));
-  if (form != CodeForm::kBytes) {
-    bytes =
-        _mm256_shuffle_epi8(bytes, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
-                                                    0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+  const __m256 inverse = _mm256_set1_ps(step.inverse);
+  const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
+                                         0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+  __m256i sums = _mm256_setzero_si256();
+  for (size_t b = 0; b < blocks; ++b) {
+    __m256 v[4];
+    NIBBLE_UNROLL
+    for (size_t i = 0; i < 4; ++i) v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b * kBlockInputs + 8 * i), inverse);
+    __m256i bytes = to_bytes(v);
+    sums = _mm256_add_epi32(sums, sums_of_four(bytes));
+    if (form != CodeForm::kBytes) bytes = _mm256_shuffle_epi8(bytes, order);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + b * kBlockInputs), bytes);
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), bytes);
-  return sum;
+  return sum_of_lanes(sums);
+}
+
+void span_residual_avx2(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
+                        float* out) {
+  const __m128i order = form == CodeForm::kBytes
+                            ? _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0)
+                            : _mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 0, 0, 0, 0, 0, 0, 0, 0);
+  const __m256 step = _mm256_set1_ps(scale);
+  for (size_t i = 0; i < blocks * kBlockInputs; i += 8) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + i));
+    const __m256 code = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(eight, order)));
+    _mm256_storeu_ps(out + i, _mm256_fnmadd_ps(step, code, _mm256_loadu_ps(x + i)));
+  }
 }
 
 NIBBLE_INLINE __m256 as_half(__m256 v) {
@@ -206,30 +230,50 @@ NIBBLE_END_TARGET
 namespace nibble::kernels {
 namespace {
 
-using QuantizeBlock = int32_t (*)(const float* x, CodeForm form, int8_t* codes, float* scale);
+using QuantizeSpan = int32_t (*)(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale);
 
-QuantizeBlock quantize_block_for(CpuTarget target) {
+QuantizeSpan quantize_span_for(CpuTarget target) {
 #if NIBBLE_X86
-  if (target != CpuTarget::kScalar) return quantize_block_avx2;
+  if (target != CpuTarget::kScalar) return quantize_span_avx2;
 #endif
   static_cast<void>(target);
-  return quantize_block_scalar;
+  return quantize_span_scalar;
 }
 
 }  // namespace
 
-void quantize_inputs(const float* x, std::span<const uint32_t> group_ends, CodeForm form,
-                     const QuantizedToken& out, CpuTarget target) {
-  const QuantizeBlock quantize_block = quantize_block_for(target);
+void quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out, CpuTarget target) {
+  const QuantizeSpan quantize_span = quantize_span_for(target);
+  size_t span = 0;
   size_t block = 0;
-  for (size_t g = 0; g < group_ends.size(); ++g) {
+  for (size_t g = 0; g < w.group_ends.size(); ++g) {
     float sum = 0.f;
-    for (; block < group_ends[g]; ++block) {
+    for (; span < w.group_ends[g]; ++span) {
       const size_t i = block * kBlockInputs;
-      const int32_t codes_sum = quantize_block(x + i, form, out.codes + i, out.scales + block);
-      sum += out.scales[block] * static_cast<float>(codes_sum);
+      const size_t blocks = w.span_ends[span] - block;
+      const int32_t codes_sum = quantize_span(x + i, blocks, w.form, out.codes + i, out.scales + span);
+      sum += out.scales[span] * static_cast<float>(codes_sum);
+      block = w.span_ends[span];
     }
     out.sums[g] = sum;
+  }
+}
+
+void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,
+                           CpuTarget target) {
+  size_t block = 0;
+  for (size_t span = 0; span < w.span_ends.size(); ++span) {
+    const size_t i = block * kBlockInputs;
+    const size_t blocks = w.span_ends[span] - block;
+    block = w.span_ends[span];
+#if NIBBLE_X86
+    if (target != CpuTarget::kScalar) {
+      span_residual_avx2(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
+      continue;
+    }
+#endif
+    static_cast<void>(target);
+    span_residual_scalar(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
   }
 }
 

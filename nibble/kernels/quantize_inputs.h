@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/kernels/strips.h"
 
 namespace nibble::kernels {
@@ -16,16 +16,21 @@ namespace nibble::kernels {
 // Where a token's quantized form goes.
 struct QuantizedToken {
   int8_t* codes;  // [num_blocks * kBlockInputs], aligned to 32
-  float* scales;  // [num_blocks]
+  float* scales;  // [num_spans]
   float* sums;    // [num_groups]
 };
 
-// Symmetric, one scale for each block of kBlockInputs: scale = max|x| / 127, code = rne(x / scale).
-// A block with an infinity or a NaN gets the scale NaN, so that its outputs say so; one whose
-// largest magnitude is below 1e-30 gets 0. x: whole blocks, up to the end of the last group.
+// Symmetric, one scale for each span of w: scale = max|x| / 127, code = rne(x / scale).
+// A span with an infinity or a NaN gets the scale NaN, so that its outputs say so; one whose
+// largest magnitude is below 1e-30 gets 0. x: [num_blocks * kBlockInputs].
 // Each eight codes are stored in the order 0 2 4 6 1 3 5 7 where the weight's codes are nibbles.
-void quantize_inputs(const float* x, std::span<const uint32_t> group_ends, CodeForm form,
-                     const QuantizedToken& out, CpuTarget target = cpu_target());
+void quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out,
+                     CpuTarget target = cpu_target());
+
+// What the codes leave of x: x - scale * code, in out. Quantized again, it gives a second row of codes, and
+// both together 16 bits. x, out: [num_blocks * kBlockInputs]; out may be x.
+void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,
+                           CpuTarget target = cpu_target());
 
 // What turns a product of LLM.int8 codes, times the two largest magnitudes, into a number: 1 / 127^2,
 // with the slip of digits in bitsandbytes' CPU code (its CUDA code has 6.200012e-05). A relative 2e-5

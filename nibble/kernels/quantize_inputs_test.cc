@@ -1,5 +1,6 @@
 #include "nibble/kernels/quantize_inputs.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -20,50 +21,86 @@ class QuantizeInputsTest : public testing::TestWithParam<CpuTarget> {};
 INSTANTIATE_TEST_SUITE_P(EveryTarget, QuantizeInputsTest, testing::ValuesIn(supported_cpu_targets()),
                          target_name);
 
+// A token in one group, whose spans are one block long or as given.
 struct Token {
-  explicit Token(size_t blocks) : codes(blocks * kBlockInputs), scales(blocks), sums(1) {}
+  explicit Token(uint32_t blocks, CodeForm form = CodeForm::kBytes, uint32_t span_blocks = 1)
+      : codes(blocks * kBlockInputs), sums(1) {
+    for (uint32_t end = 0; end < blocks;) span_ends.push_back(end = std::min(end + span_blocks, blocks));
+    scales.resize(span_ends.size());
+    group_ends = {static_cast<uint32_t>(span_ends.size())};
+    shape.num_blocks = blocks;
+    shape.span_ends = span_ends;
+    shape.group_ends = group_ends;
+    shape.form = form;
+  }
   QuantizedToken out() { return {codes.data(), scales.data(), sums.data()}; }
+  void quantize(const std::vector<float>& x, CpuTarget target) {
+    quantize_inputs(x.data(), shape, out(), target);
+  }
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<float> sums;
+  std::vector<uint32_t> span_ends;
+  std::vector<uint32_t> group_ends;
+  Strips shape = {};
 };
 
 TEST_P(QuantizeInputsTest, ErrorIsAtMostHalfAStep) {
   constexpr uint32_t kBlocks = 9;
   const std::vector<float> x = random_inputs(1, kBlocks * kBlockInputs, 3);
-  const std::vector<uint32_t> ends = {kBlocks};
-  Token token(kBlocks);
-  quantize_inputs(x.data(), ends, CodeForm::kBytes, token.out(), GetParam());
-  double sum = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const double scale = token.scales[i / kBlockInputs];
-    // The product with 127 / absmax is off by two roundings, relative to at most 127 steps.
-    EXPECT_NEAR(token.codes[i] * scale, x[i], scale * (0.5 + 127 * 3 * 0x1p-24)) << i;
-    sum += token.codes[i] * scale;
+  for (const uint32_t span_blocks : {1u, 4u, kBlocks}) {
+    Token token(kBlocks, CodeForm::kBytes, span_blocks);
+    token.quantize(x, GetParam());
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double scale = token.scales[i / kBlockInputs / span_blocks];
+      // The product with 127 / absmax is off by two roundings, relative to at most 127 steps.
+      EXPECT_NEAR(token.codes[i] * scale, x[i], scale * (0.5 + 127 * 3 * 0x1p-24)) << i;
+      sum += token.codes[i] * scale;
+    }
+    EXPECT_NEAR(token.sums[0], sum, 1e-4 * std::fabs(sum) + 1e-3);
   }
-  EXPECT_NEAR(token.sums[0], sum, 1e-4 * std::fabs(sum) + 1e-3);
 }
 
 TEST_P(QuantizeInputsTest, GivesTheBytesOfTheScalarTarget) {
   const std::vector<float> x = random_inputs(1, 20 * kBlockInputs, 8);
-  const std::vector<uint32_t> ends = {20};
   for (const CodeForm form : {CodeForm::kBytes, CodeForm::kNibbles, CodeForm::kNibbleTable}) {
-    Token token(20);
-    Token scalar(20);
-    quantize_inputs(x.data(), ends, form, token.out(), GetParam());
-    quantize_inputs(x.data(), ends, form, scalar.out(), CpuTarget::kScalar);
-    EXPECT_EQ(token.codes, scalar.codes);
-    EXPECT_EQ(token.scales, scalar.scales);
-    EXPECT_EQ(token.sums, scalar.sums);
+    for (const uint32_t span_blocks : {1u, 3u}) {
+      Token token(20, form, span_blocks);
+      Token scalar(20, form, span_blocks);
+      token.quantize(x, GetParam());
+      scalar.quantize(x, CpuTarget::kScalar);
+      EXPECT_EQ(token.codes, scalar.codes);
+      EXPECT_EQ(token.scales, scalar.scales);
+      EXPECT_EQ(token.sums, scalar.sums);
+    }
+  }
+}
+
+TEST_P(QuantizeInputsTest, CodesOfTheResidualAddEightBits) {
+  const std::vector<float> x = random_inputs(1, 9 * kBlockInputs, 4);
+  for (const CodeForm form : {CodeForm::kBytes, CodeForm::kNibbles}) {
+    Token coarse(9, form, 4);
+    coarse.quantize(x, GetParam());
+    std::vector<float> rest(x.size());
+    quantization_residual(x.data(), coarse.shape, coarse.out(), rest.data(), GetParam());
+    Token fine(9, form, 4);
+    fine.quantize(rest, GetParam());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const size_t at = form == CodeForm::kBytes ? i : i / 8 * 8 + i % 8 / 2 + i % 2 * 4;
+      const size_t span = i / kBlockInputs / 4;
+      const float value = coarse.scales[span] * static_cast<float>(coarse.codes[at]) +
+                          fine.scales[span] * static_cast<float>(fine.codes[at]);
+      EXPECT_NEAR(value, x[i], coarse.scales[span] / 500.f) << i;
+    }
   }
 }
 
 TEST_P(QuantizeInputsTest, NibbleOrderPutsEvenInputsFirst) {
   std::vector<float> x(kBlockInputs, 0.f);
   for (size_t i = 0; i < 8; ++i) x[i] = static_cast<float>(i + 120);
-  const std::vector<uint32_t> ends = {1};
-  Token token(1);
-  quantize_inputs(x.data(), ends, CodeForm::kNibbles, token.out(), GetParam());
+  Token token(1, CodeForm::kNibbles);
+  token.quantize(x, GetParam());
   EXPECT_EQ(std::vector<int8_t>(token.codes.begin(), token.codes.begin() + 8),
             (std::vector<int8_t>{120, 122, 124, 126, 121, 123, 125, 127}));
 }
@@ -75,9 +112,8 @@ TEST_P(QuantizeInputsTest, ZeroAndTinyBlocksGetScaleZeroAndNonFiniteOnesNaN) {
   x[2 * kBlockInputs + 7] = std::numeric_limits<float>::infinity();
   x[3 * kBlockInputs + 9] = std::numeric_limits<float>::quiet_NaN();
   x[3 * kBlockInputs + 10] = 1.f;
-  const std::vector<uint32_t> ends = {kBlocks};
   Token token(kBlocks);
-  quantize_inputs(x.data(), ends, CodeForm::kBytes, token.out(), GetParam());
+  token.quantize(x, GetParam());
   EXPECT_EQ(token.scales[0], 0.f);
   EXPECT_EQ(token.scales[1], 0.f);
   EXPECT_TRUE(std::isnan(token.scales[2]));

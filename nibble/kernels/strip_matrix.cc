@@ -82,6 +82,40 @@ InputGroups codebook_groups(const QuantizedWeight& w) {
   return groups;
 }
 
+// value = step * (byte - zero).
+struct ByteGrid {
+  float step;
+  float zero;
+  uint8_t byte_of(float value) const { return static_cast<uint8_t>(std::nearbyintf(value / step + zero)); }
+};
+
+// The grid of bytes that is closest to the entries of a codebook, each as likely as the others (NF4 is made
+// for that): of sixteen values a step and a zero point can be found that hit most of them well.
+ByteGrid best_byte_grid(std::span<const float> codebook) {
+  float largest = 0.f;
+  for (const float v : codebook) largest = std::max(largest, std::fabs(v));
+  if (largest == 0.f) return {1.f, 128.f};
+  ByteGrid best = {largest / 127.f, 128.f};
+  double least = HUGE_VAL;
+  for (int s = 0; s < 512; ++s) {
+    for (int z = -8; z <= 8; ++z) {
+      const ByteGrid grid = {largest / 127.f * (1.f + 0.001f * static_cast<float>(s)),
+                             128.f + 0.0625f * static_cast<float>(z)};
+      double error = 0;
+      for (const float v : codebook) {
+        const float place = v / grid.step + grid.zero;
+        const double distance = double{v} - double{grid.step} * (std::nearbyint(place) - double{grid.zero});
+        error += place > -0.5f && place < 255.5f ? distance * distance : HUGE_VAL;
+      }
+      if (error < least) {
+        least = error;
+        best = grid;
+      }
+    }
+  }
+  return best;
+}
+
 InputGroups groups_of(const QuantizedWeight& w) {
   if (is_affine(w)) return sort_inputs(w);
   if (w.formula == WeightFormula::kCodebook) return codebook_groups(w);
@@ -101,26 +135,31 @@ bool StripMatrix::suits(const QuantizedWeight& w) {
   return padded <= w.in_features + w.in_features / 4;
 }
 
-StripMatrix::StripMatrix(const QuantizedWeight& weight, ThreadPool& pool)
+StripMatrix::StripMatrix(const QuantizedWeight& weight, ThreadPool& pool, size_t span_blocks)
     : out_features_(weight.out_features),
       in_features_(weight.in_features),
       groups_(groups_of(weight)),
       form_(weight.bits > 4                              ? CodeForm::kBytes
             : weight.formula == WeightFormula::kCodebook ? CodeForm::kNibbleTable
                                                          : CodeForm::kNibbles) {
-  set_groups();
+  set_groups(weight.formula == WeightFormula::kRowAbsmax ? SIZE_MAX : span_blocks);
   if (weight.formula == WeightFormula::kCodebook) set_codebook(weight);
   pack_scales(weight);
   pack_codes(weight, pool);
 }
 
-void StripMatrix::set_groups() {
+void StripMatrix::set_groups(size_t span_blocks) {
   bool identity = groups_.order.empty();
   uint32_t block = 0;
   for (const InputGroups::Run& run : groups_.runs) {
     const size_t inputs = run.end - run.begin;
-    block += static_cast<uint32_t>(blocks_of(inputs));
-    group_ends_.push_back(block);
+    for (size_t left = blocks_of(inputs); left > 0;) {
+      const size_t size = std::min(left, span_blocks);
+      block += static_cast<uint32_t>(size);
+      span_ends_.push_back(block);
+      left -= size;
+    }
+    group_ends_.push_back(static_cast<uint32_t>(span_ends_.size()));
     for (size_t p = run.begin; p < run.end; ++p)
       positions_.push_back(static_cast<uint32_t>(groups_.input(p)));
     identity = identity && inputs % kBlockInputs == 0;
@@ -130,16 +169,11 @@ void StripMatrix::set_groups() {
 }
 
 void StripMatrix::set_codebook(const QuantizedWeight& weight) {
-  float largest = 0.f;
-  for (const float v : weight.codebook) largest = std::max(largest, std::fabs(v));
-  const float inverse = largest > 0.f ? 127.f / largest : 0.f;
-  scale_unit_ = largest / 127.f;
-  zero_ = 128.f;
+  const ByteGrid grid = best_byte_grid(weight.codebook);
+  scale_unit_ = grid.step;
+  zero_ = grid.zero;
   byte_of_code_.resize(256, 128);
-  for (size_t c = 0; c < weight.codebook.size(); ++c) {
-    byte_of_code_[c] =
-        static_cast<uint8_t>(128 + static_cast<int>(std::nearbyintf(weight.codebook[c] * inverse)));
-  }
+  for (size_t c = 0; c < weight.codebook.size(); ++c) byte_of_code_[c] = grid.byte_of(weight.codebook[c]);
   std::copy_n(byte_of_code_.begin(), 16, table_);
 }
 
@@ -210,7 +244,8 @@ void StripMatrix::pack_codes(const QuantizedWeight& weight, ThreadPool& pool) {
 
 Strips StripMatrix::view() const {
   return {.out_features = out_features_,
-          .num_blocks = group_ends_.back(),
+          .num_blocks = span_ends_.back(),
+          .span_ends = span_ends_,
           .group_ends = group_ends_,
           .form = form_,
           .codes = codes_.as<uint8_t>(),

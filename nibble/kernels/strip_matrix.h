@@ -25,9 +25,10 @@ class StripMatrix {
   static bool suits(const QuantizedWeight& weight);
 
   // Any weight whose scales do not change inside a row's block: see above; it is consistent.
-  // Codes of up to 4 bits are stored in 4, others in 8. Where a codebook maps them, the map is
-  // rounded to 1/127 of its largest entry, or done now, for codes above 4 bits.
-  StripMatrix(const QuantizedWeight& weight, ThreadPool& pool);
+  // span_blocks: blocks that share an activation scale, at most; LLM.int8 has one scale for a token.
+  // Codes of up to 4 bits are stored in 4, others in 8. Where a codebook maps them, its entries become
+  // bytes of the closest grid; codes above 4 bits are mapped now.
+  StripMatrix(const QuantizedWeight& weight, ThreadPool& pool, size_t span_blocks = 1);
 
   Strips view() const;
   size_t in_features() const { return in_features_; }
@@ -38,7 +39,7 @@ class StripMatrix {
   std::span<const uint32_t> positions() const { return positions_; }
 
  private:
-  void set_groups();
+  void set_groups(size_t span_blocks);
   void set_codebook(const QuantizedWeight& weight);
   void pack_codes(const QuantizedWeight& weight, ThreadPool& pool);
   void pack_scales(const QuantizedWeight& weight);
@@ -46,6 +47,7 @@ class StripMatrix {
   size_t out_features_;
   size_t in_features_;
   InputGroups groups_;
+  std::vector<uint32_t> span_ends_;
   std::vector<uint32_t> group_ends_;
   std::vector<uint32_t> positions_;
   CodeForm form_;

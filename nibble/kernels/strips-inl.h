@@ -1,9 +1,10 @@
 // Compiled once per instruction set: the including file defines, inside its region, a struct Simd with
 //   kLanes    outputs in a register, 8 or 16
-//   kTokens   tokens that fit the registers together
-//   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup(table, codes)
-//   Sum<Form> exact sums of a block: clear(), add(codes, four activations), floats(); no constructor,
-//             since implicit functions do not get the region's instruction set
+//   kStrips, kTokens  of a tile, whose sums fit the registers
+//   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup(table, codes),
+//             broadcast_four(activations): to each lane
+//   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
+//             constructor, since implicit functions do not get the region's instruction set
 //             centred(codes, j): byte j of each lane, less 128, as floats
 //   Floats    zero, broadcast, load(float*), load_half, load_bytes, store, mul, fma, negative_fma
 //   prefetch
@@ -24,103 +25,175 @@ NIBBLE_INLINE Simd::Floats load_scales(const Strips& w, const void* values, size
                        : Simd::load(static_cast<const float*>(values) + i);
 }
 
-// Outputs [lane, lane + kLanes) of one strip for the tokens [token, token + M).
-// out: [M][kStripOutputs]
-template <Form F, size_t M>
-void strip_part(const Strips& w, size_t strip, const uint8_t* codes, size_t lane, const QuantizedInputs& x,
-                size_t token, float* out) {
-  typename Simd::Codes table = {};
-  if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
-  typename Simd::Floats totals[M];
-  NIBBLE_UNROLL
-  for (size_t m = 0; m < M; ++m) totals[m] = Simd::zero();
+// Strips that a tile covers: code lines, scales and zero points of strip s lie `codes_stride` bytes and one
+// strip's worth of groups behind those of strip s - 1.
+struct TilePlace {
+  size_t strip;          // the first
+  const uint8_t* codes;  // of it, perhaps unpacked
+  size_t codes_stride;
+  size_t lane;  // outputs [lane, lane + kLanes) of each strip
+  size_t token;
+  size_t origin;  // the strip whose first output is column 0 of y
+};
 
-  constexpr size_t kLines = lines_per_block(F);
-  const uint8_t* line = codes + 4 * lane;
-  const int8_t* inputs = x.codes + token * x.stride;
-  const float* const scales = x.scales + token * x.scale_stride;
-  const size_t num_groups = w.group_ends.size();
-  size_t block = 0;
-  for (size_t g = 0; g < num_groups; ++g) {
-    typename Simd::Floats sums[M];
-    NIBBLE_UNROLL
-    for (size_t m = 0; m < M; ++m) sums[m] = Simd::zero();
-
-    for (; block < w.group_ends[g]; ++block) {
-      typename Simd::template Sum<F> dots[M];
-      NIBBLE_UNROLL
-      for (size_t m = 0; m < M; ++m) dots[m].clear();
-      NIBBLE_UNROLL
-      for (size_t l = 0; l < kLines; ++l) {
-        if constexpr (M > 1 && F != Form::kSmallBytes) Simd::prefetch(line + l * kLineBytes + kPrefetchBytes);
-        const typename Simd::Codes c = Simd::load_codes(line + l * kLineBytes);
-        if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) {
-          typename Simd::Codes low = Simd::low(c);
-          typename Simd::Codes high = Simd::high(c);
-          if constexpr (F == Form::kNibbleTable) {
-            low = Simd::lookup(table, low);
-            high = Simd::lookup(table, high);
-          }
-          NIBBLE_UNROLL
-          for (size_t m = 0; m < M; ++m) {
-            dots[m].add(low, inputs + m * x.stride + 8 * l);
-            dots[m].add(high, inputs + m * x.stride + 8 * l + 4);
-          }
-        } else {
-          NIBBLE_UNROLL
-          for (size_t m = 0; m < M; ++m) dots[m].add(c, inputs + m * x.stride + 4 * l);
-        }
-      }
-      NIBBLE_UNROLL
-      for (size_t m = 0; m < M; ++m) {
-        sums[m] = Simd::fma(Simd::broadcast(scales[m * x.scale_stride + block]), dots[m].floats(), sums[m]);
-      }
-      line += kLines * kLineBytes;
-      inputs += kBlockInputs;
-    }
-
-    const size_t i = (strip * num_groups + g) * kStripOutputs + lane;
-    const typename Simd::Floats scale = load_scales(w, w.scales, i);
-    const float* const input_sums = x.sums + token * num_groups + g;
-    if (w.offsets != nullptr) {
-      const typename Simd::Floats offset = load_scales(w, w.offsets, i);
-      NIBBLE_UNROLL
-      for (size_t m = 0; m < M; ++m) {
-        totals[m] = Simd::fma(scale, sums[m], totals[m]);
-        totals[m] = Simd::fma(offset, Simd::broadcast(input_sums[m * num_groups]), totals[m]);
-      }
-    } else {
-      const typename Simd::Floats zero =
-          w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero);
-      NIBBLE_UNROLL
-      for (size_t m = 0; m < M; ++m) {
-        sums[m] = Simd::negative_fma(zero, Simd::broadcast(input_sums[m * num_groups]), sums[m]);
-        totals[m] = Simd::fma(scale, sums[m], totals[m]);
-      }
-    }
+// A line of codes as bytes: the first four inputs of its eight in `low` and the others in `high`, or all in
+// `low` where they are bytes already.
+template <Form F, bool kPrefetch>
+NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* line, typename Simd::Codes& low,
+                             typename Simd::Codes& high) {
+  if constexpr (kPrefetch && F != Form::kSmallBytes) Simd::prefetch(line + kPrefetchBytes);
+  low = Simd::load_codes(line);
+  if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) {
+    high = Simd::high(low);
+    low = Simd::low(low);
   }
-  NIBBLE_UNROLL
-  for (size_t m = 0; m < M; ++m) Simd::store(out + m * kStripOutputs + lane, totals[m]);
+  if constexpr (F == Form::kNibbleTable) {
+    low = Simd::lookup(table, low);
+    high = Simd::lookup(table, high);
+  }
 }
 
-// One strip for the tokens from `token` on, M at a time and the rest in one smaller piece.
-template <Form F, size_t M>
-void strip_tokens(const Strips& w, size_t strip, const uint8_t* codes, const QuantizedInputs& x, size_t token,
-                  MatrixView<float> y) {
-  const size_t first = strip * kStripOutputs;
-  const size_t count = w.out_features - first < kStripOutputs ? w.out_features - first : kStripOutputs;
-  for (; token + M <= x.tokens; token += M) {
-    alignas(64) float out[M * kStripOutputs];
-    for (size_t lane = 0; lane < kStripOutputs; lane += Simd::kLanes) {
-      strip_part<F, M>(w, strip, codes, lane, x, token, out);
-    }
+// One block of inputs: adds to the dot products of S strips and M tokens.
+template <Form F, size_t S, size_t M>
+NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* line, size_t codes_stride,
+                              const int8_t* inputs, size_t stride, typename Simd::template Sum<F> (&dots)[S * M]) {
+  constexpr bool kNibbleForm = F == Form::kNibbles || F == Form::kNibbleTable;
+  constexpr size_t kLines = lines_per_block(F);
+  static_assert(S <= 2);
+  NIBBLE_UNROLL
+  for (size_t l = 0; l < kLines; ++l) {
+    typename Simd::Codes low[S];
+    typename Simd::Codes high[S];
+    load_line<F, (M > 1)>(table, line + l * kLineBytes, low[0], high[0]);
+    if constexpr (S > 1) load_line<F, (M > 1)>(table, line + codes_stride + l * kLineBytes, low[1], high[1]);
+    constexpr size_t kInputs = kNibbleForm ? 8 : 4;  // of a line
+    NIBBLE_UNROLL
     for (size_t m = 0; m < M; ++m) {
-      std::memcpy(y.row(token + m) + first, out + m * kStripOutputs, count * sizeof(float));
+      const int8_t* const from = inputs + m * stride + l * kInputs;
+      const typename Simd::Codes first = Simd::broadcast_four(from);
+      NIBBLE_UNROLL
+      for (size_t s = 0; s < S; ++s) dots[s * M + m].add(low[s], first);
+      if constexpr (kNibbleForm) {
+        const typename Simd::Codes second = Simd::broadcast_four(from + 4);
+        NIBBLE_UNROLL
+        for (size_t s = 0; s < S; ++s) dots[s * M + m].add(high[s], second);
+      }
     }
   }
-  if constexpr (M > 1) {
-    if (token < x.tokens) strip_tokens<F, M - 1>(w, strip, codes, x, token, y);
+  NIBBLE_UNROLL
+  for (size_t i = 0; i < S * M; ++i) dots[i].end_block();
+}
+
+// totals += scale * (sums - zero * input sum), or scale * sums + offset * input sum, for group g.
+template <size_t S, size_t M>
+NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, const QuantizedInputs& x,
+                             const float* sums, float* totals) {
+  const size_t num_groups = w.group_ends.size();
+  const float* const input_sums = x.sums + at.token * num_groups + g;
+  NIBBLE_UNROLL
+  for (size_t s = 0; s < S; ++s) {
+    const size_t i = ((at.strip + s) * num_groups + g) * kStripOutputs + at.lane;
+    const typename Simd::Floats scale = load_scales(w, w.scales, i);
+    typename Simd::Floats shift;
+    if (w.offsets != nullptr) {
+      shift = load_scales(w, w.offsets, i);
+    } else {
+      shift = w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero);
+    }
+    NIBBLE_UNROLL
+    for (size_t m = 0; m < M; ++m) {
+      const size_t t = (s * M + m) * Simd::kLanes;
+      typename Simd::Floats sum = Simd::load(sums + t);
+      typename Simd::Floats total = Simd::load(totals + t);
+      const typename Simd::Floats input_sum = Simd::broadcast(input_sums[m * num_groups]);
+      if (w.offsets != nullptr) {
+        total = Simd::fma(shift, input_sum, Simd::fma(scale, sum, total));
+      } else {
+        sum = Simd::negative_fma(shift, input_sum, sum);
+        total = Simd::fma(scale, sum, total);
+      }
+      Simd::store(totals + t, total);
+    }
   }
+}
+
+// S strips for M tokens. Dot products fill the registers; sums of a group and totals are touched once per
+// span and live in the L1 cache.
+// totals: [S][M][kLanes]
+template <Form F, size_t S, size_t M>
+void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float* totals) {
+  typename Simd::Codes table = {};
+  if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
+  alignas(64) float sums[S * M * Simd::kLanes];
+  const uint8_t* line = at.codes + 4 * at.lane;
+  const int8_t* inputs = x.codes + at.token * x.stride;
+  const float* const scales = x.scales + at.token * x.scale_stride;
+  for (size_t t = 0; t < S * M * Simd::kLanes; t += Simd::kLanes) Simd::store(totals + t, Simd::zero());
+  size_t span = 0;
+  size_t block = 0;
+  for (size_t g = 0; g < w.group_ends.size(); ++g) {
+    for (size_t t = 0; t < S * M * Simd::kLanes; t += Simd::kLanes) Simd::store(sums + t, Simd::zero());
+    for (; span < w.group_ends[g]; ++span) {
+      typename Simd::template Sum<F> dots[S * M];
+      NIBBLE_UNROLL
+      for (size_t i = 0; i < S * M; ++i) dots[i].clear();
+      for (; block < w.span_ends[span]; ++block) {
+        tile_block<F, S, M>(table, line, at.codes_stride, inputs, x.stride, dots);
+        line += lines_per_block(F) * kLineBytes;
+        inputs += kBlockInputs;
+      }
+      NIBBLE_UNROLL
+      for (size_t m = 0; m < M; ++m) {
+        const typename Simd::Floats scale = Simd::broadcast(scales[m * x.scale_stride + span]);
+        NIBBLE_UNROLL
+        for (size_t s = 0; s < S; ++s) {
+          float* const sum = sums + (s * M + m) * Simd::kLanes;
+          Simd::store(sum, Simd::fma(scale, dots[s * M + m].floats(), Simd::load(sum)));
+        }
+      }
+    }
+    add_group<S, M>(w, at, g, x, sums, totals);
+  }
+}
+
+// S strips for the tokens from `at.token` on, M at a time.
+template <Form F, size_t S, size_t M>
+void tiles_of(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
+  for (; at.token + M <= x.tokens; at.token += M) {
+    for (at.lane = 0; at.lane < kStripOutputs; at.lane += Simd::kLanes) {
+      alignas(64) float totals[S * M * Simd::kLanes];
+      tile<F, S, M>(w, at, x, totals);
+      for (size_t s = 0; s < S; ++s) {
+        const size_t first = (at.strip + s) * kStripOutputs + at.lane;
+        if (first >= w.out_features) continue;
+        const size_t rest = w.out_features - first;
+        const size_t count = rest < Simd::kLanes ? rest : Simd::kLanes;
+        for (size_t m = 0; m < M; ++m) {
+          std::memcpy(y.row(at.token + m) + first - at.origin * kStripOutputs, totals + (s * M + m) * Simd::kLanes, count * sizeof(float));
+        }
+      }
+    }
+  }
+}
+
+// All tokens: as many as fit the registers at a time, and the rest in smaller tiles.
+template <Form F, size_t S>
+void strip_tokens(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
+  constexpr size_t kMost = Simd::kTokens;
+  static_assert(kMost >= 4 && kMost < 16);
+  tiles_of<F, S, kMost>(w, at, x, y);
+  at.token = x.tokens / kMost * kMost;
+  if constexpr (kMost > 8) {
+    tiles_of<F, S, 8>(w, at, x, y);
+    at.token += (x.tokens - at.token) / 8 * 8;
+  }
+  if constexpr (kMost > 4) {
+    tiles_of<F, S, 4>(w, at, x, y);
+    at.token += (x.tokens - at.token) / 4 * 4;
+  }
+  tiles_of<F, S, 2>(w, at, x, y);
+  at.token += (x.tokens - at.token) / 2 * 2;
+  tiles_of<F, S, 1>(w, at, x, y);
 }
 
 // [num_blocks][4 lines] of nibbles -> [num_blocks][8 lines] of bytes, in the order of the activations.
@@ -144,33 +217,45 @@ void unpack_strip(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
   }
 }
 
+// Strips [begin, end) in tiles of S, from where their codes lie, or unpacked to bytes.
+template <Form F, Form Unpacked, size_t S>
+size_t strips_in_tiles(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, size_t origin,
+                       bool unpack, MatrixView<float> y, uint8_t* scratch) {
+  for (; begin + S <= end; begin += S) {
+    const uint8_t* const codes = w.codes + begin * w.strip_bytes();
+    if (unpack) {
+      for (size_t s = 0; s < S; ++s) {
+        unpack_strip<F>(w, codes + s * w.strip_bytes(), scratch + s * w.unpacked_bytes());
+      }
+      strip_tokens<Unpacked, S>(w, {begin, scratch, w.unpacked_bytes(), 0, 0, origin}, x, y);
+    } else {
+      strip_tokens<F, S>(w, {begin, codes, w.strip_bytes(), 0, 0, origin}, x, y);
+    }
+  }
+  return begin;
+}
+
+template <Form F, Form Unpacked>
+void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
+                    uint8_t* scratch) {
+  // Unpacking pays when it saves more than one further pass over the nibbles.
+  const bool unpack = F != Unpacked && x.tokens > Simd::kTokens;
+  const size_t origin = begin;
+  if constexpr (Simd::kStrips > 1) {
+    begin = strips_in_tiles<F, Unpacked, Simd::kStrips>(w, x, begin, end, origin, unpack, y, scratch);
+  }
+  strips_in_tiles<F, Unpacked, 1>(w, x, begin, end, origin, unpack, y, scratch);
+}
+
 void strips(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
             uint8_t* scratch) {
-  // Unpacking pays when it saves more than one further pass over the nibbles.
-  const bool unpack = x.tokens > Simd::kTokens;
-  for (size_t strip = begin; strip < end; ++strip) {
-    const uint8_t* const codes = w.codes + strip * w.strip_bytes();
-    switch (w.form) {
-      case CodeForm::kBytes:
-        strip_tokens<Form::kBytes, Simd::kTokens>(w, strip, codes, x, 0, y);
-        break;
-      case CodeForm::kNibbles:
-        if (unpack) {
-          unpack_strip<Form::kNibbles>(w, codes, scratch);
-          strip_tokens<Form::kSmallBytes, Simd::kTokens>(w, strip, scratch, x, 0, y);
-        } else {
-          strip_tokens<Form::kNibbles, Simd::kTokens>(w, strip, codes, x, 0, y);
-        }
-        break;
-      case CodeForm::kNibbleTable:
-        if (unpack) {
-          unpack_strip<Form::kNibbleTable>(w, codes, scratch);
-          strip_tokens<Form::kBytes, Simd::kTokens>(w, strip, scratch, x, 0, y);
-        } else {
-          strip_tokens<Form::kNibbleTable, Simd::kTokens>(w, strip, codes, x, 0, y);
-        }
-        break;
-    }
+  switch (w.form) {
+    case CodeForm::kBytes:
+      return strips_of_form<Form::kBytes, Form::kBytes>(w, x, begin, end, y, scratch);
+    case CodeForm::kNibbles:
+      return strips_of_form<Form::kNibbles, Form::kSmallBytes>(w, x, begin, end, y, scratch);
+    case CodeForm::kNibbleTable:
+      return strips_of_form<Form::kNibbleTable, Form::kBytes>(w, x, begin, end, y, scratch);
   }
 }
 

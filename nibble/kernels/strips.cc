@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "nibble/base/float16.h"
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 #include "nibble/kernels/strips_targets.h"
 
 namespace nibble::kernels {
@@ -13,7 +13,8 @@ namespace {
 // Plain C++ with the shape of the vector code. std::fma, since the vector code rounds once too.
 struct Simd {
   static constexpr size_t kLanes = 16;
-  static constexpr size_t kTokens = 2;
+  static constexpr size_t kStrips = 1;
+  static constexpr size_t kTokens = 4;
 
   struct Codes {
     uint8_t byte[4 * kLanes];
@@ -41,6 +42,11 @@ struct Simd {
     for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> 4);
     return c;
   }
+  static Codes broadcast_four(const int8_t* four) {
+    Codes c;
+    for (size_t l = 0; l < kLanes; ++l) std::memcpy(c.byte + 4 * l, four, 4);
+    return c;
+  }
   static Codes lookup(const Codes& table, Codes c) {
     for (uint8_t& b : c.byte) b = table.byte[b];
     return c;
@@ -50,11 +56,12 @@ struct Simd {
   struct Sum {
     int32_t lane[kLanes];
     void clear() { std::memset(lane, 0, sizeof(lane)); }
-    void add(const Codes& c, const int8_t* four) {
-      for (size_t l = 0; l < kLanes; ++l) {
-        for (size_t j = 0; j < 4; ++j) lane[l] += int{c.byte[4 * l + j]} * int{four[j]};
+    void add(const Codes& c, const Codes& a) {
+      for (size_t i = 0; i < 4 * kLanes; ++i) {
+        lane[i / 4] += int{c.byte[i]} * int{static_cast<int8_t>(a.byte[i])};
       }
     }
+    void end_block() {}
     Floats floats() const {
       Floats f;
       for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(lane[l]);
@@ -125,6 +132,7 @@ void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, siz
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
   if (target == CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
+  if (target == CpuTarget::kAvxVnni) return strips_product_avx_vnni(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvx2) return strips_product_avx2(w, x, begin, end, y, scratch);
 #endif
   static_cast<void>(target);
@@ -135,6 +143,7 @@ void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<con
                     float* sums, CpuTarget target) {
 #if NIBBLE_X86
   if (target == CpuTarget::kAvx512) return strip_outliers_avx512(w, strip, x, outliers, sums);
+  if (target == CpuTarget::kAvxVnni) return strip_outliers_avx_vnni(w, strip, x, outliers, sums);
   if (target == CpuTarget::kAvx2) return strip_outliers_avx2(w, strip, x, outliers, sums);
 #endif
   static_cast<void>(target);
@@ -142,7 +151,8 @@ void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<con
 }
 
 size_t strips_scratch_bytes(const Strips& w) {
-  return w.form == CodeForm::kBytes ? kLineBytes : w.unpacked_bytes();
+  constexpr size_t kMostStrips = 2;  // of a tile, on any target
+  return w.form == CodeForm::kBytes ? kLineBytes : kMostStrips * w.unpacked_bytes();
 }
 
 }  // namespace nibble::kernels

@@ -13,12 +13,12 @@
 #include <span>
 
 #include "nibble/base/matrix_view.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::kernels {
 
 inline constexpr size_t kStripOutputs = 16;
-inline constexpr size_t kBlockInputs = 32;  // inputs that share an activation scale
+inline constexpr size_t kBlockInputs = 32;  // groups of inputs are filled up to whole blocks
 inline constexpr size_t kLineBytes = 64;
 
 // How the codes of a lane lie in its four bytes.
@@ -33,8 +33,9 @@ enum class CodeForm {
 struct Strips {
   size_t out_features;  // the last strip is padded to 16
   size_t num_blocks;    // of kBlockInputs
-  // [num_groups]: the block after the last of the group. Weight groups consist of whole blocks.
-  std::span<const uint32_t> group_ends;
+  // Spans of blocks share an activation scale, groups of spans a weight scale.
+  std::span<const uint32_t> span_ends;   // [num_spans]: the block after the last of the span
+  std::span<const uint32_t> group_ends;  // [num_groups]: the span after the last of the group
 
   CodeForm form;
   const uint8_t* codes;  // [strips][num_blocks][lines of kLineBytes]
@@ -59,13 +60,14 @@ struct QuantizedInputs {
   size_t tokens;
   const int8_t* codes;  // [tokens, num_blocks * kBlockInputs]
   size_t stride;        // of codes
-  const float* scales;  // [tokens, num_blocks]
-  size_t scale_stride;  // num_blocks, or 0 where all tokens have the same
+  const float* scales;  // [tokens, num_spans]
+  size_t scale_stride;  // num_spans, or 0 where all tokens have the same
   const float* sums;    // [tokens, num_groups]: of scale * code over the group
 };
 
-// Outputs of the strips [begin, end) for all tokens; y: [tokens, out_features].
-// Sums within a block are integers and exact; from there on, the same float operations in the same
+// Outputs of the strips [begin, end) for all tokens; y: [tokens, outputs of these strips], without the
+// padding of the last.
+// Sums within a span are integers and exact; from there on, the same float operations in the same
 // order whatever the blocking and the instruction set: the bits of y depend on x's row and w alone.
 // scratch: strips_scratch_bytes(), aligned to 64.
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,

@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "nibble/kernels/simd_region.h"
+#include "nibble/base/simd_region.h"
 #include "nibble/kernels/strips_targets.h"
 
 #if NIBBLE_X86
@@ -13,8 +13,9 @@ namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 16;
-  // 8 tokens: 24 accumulators, the codes, a scale and a zero point fit 32 registers.
-  static constexpr size_t kTokens = 8;
+  // 24 sums, the codes of both strips, activations and a mask fit 32 registers.
+  static constexpr size_t kStrips = 2;
+  static constexpr size_t kTokens = 12;
   using Codes = __m512i;
   using Floats = __m512;
 
@@ -27,17 +28,19 @@ struct Simd {
   static NIBBLE_INLINE Codes high(Codes c) {
     return _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(0x0F));
   }
+  static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
+    int32_t bits;
+    std::memcpy(&bits, four, sizeof(bits));
+    return _mm512_set1_epi32(bits);
+  }
   static NIBBLE_INLINE Codes lookup(Codes table, Codes c) { return _mm512_shuffle_epi8(table, c); }
 
   template <Form>
   struct Sum {
     __m512i lanes;
     NIBBLE_INLINE void clear() { lanes = _mm512_setzero_si512(); }
-    NIBBLE_INLINE void add(Codes c, const int8_t* four) {
-      int32_t bits;
-      std::memcpy(&bits, four, sizeof(bits));
-      lanes = _mm512_dpbusd_epi32(lanes, c, _mm512_set1_epi32(bits));
-    }
+    NIBBLE_INLINE void add(Codes c, Codes a) { lanes = _mm512_dpbusd_epi32(lanes, c, a); }
+    NIBBLE_INLINE void end_block() {}
     NIBBLE_INLINE Floats floats() const { return _mm512_cvtepi32_ps(lanes); }
   };
 

@@ -15,6 +15,8 @@ void strips_product_scalar(const Strips& w, const QuantizedInputs& x, size_t beg
                            MatrixView<float> y, uint8_t* scratch);
 void strips_product_avx2(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                          MatrixView<float> y, uint8_t* scratch);
+void strips_product_avx_vnni(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                             MatrixView<float> y, uint8_t* scratch);
 void strips_product_avx512(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                            MatrixView<float> y, uint8_t* scratch);
 
@@ -22,6 +24,8 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
                            float* sums);
 void strip_outliers_avx2(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                          float* sums);
+void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                             float* sums);
 void strip_outliers_avx512(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                            float* sums);
 

@@ -1,5 +1,6 @@
 #include "nibble/kernels/strips.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -35,7 +36,7 @@ struct Tokens {
     const size_t num_groups = w.group_ends.size();
     x = random_inputs(count, matrix.in_features(), 21);
     codes.resize(count * positions);
-    scales.resize(count * w.num_blocks);
+    scales.resize(count * w.span_ends.size());
     sums.resize(count * num_groups);
     for (size_t t = 0; t < count; ++t) {
       std::vector<float> row(x.begin() + static_cast<std::ptrdiff_t>(t * matrix.in_features()),
@@ -45,12 +46,12 @@ struct Tokens {
         gather(row, matrix.positions(), gathered.data());
         row = gathered;
       }
-      quantize_inputs(
-          row.data(), w.group_ends, w.form,
-          {codes.data() + t * positions, scales.data() + t * w.num_blocks, sums.data() + t * num_groups},
-          target);
+      quantize_inputs(row.data(), w,
+                      {codes.data() + t * positions, scales.data() + t * w.span_ends.size(),
+                       sums.data() + t * num_groups},
+                      target);
     }
-    view = {count, codes.data(), positions, scales.data(), w.num_blocks, sums.data()};
+    view = {count, codes.data(), positions, scales.data(), w.span_ends.size(), sums.data()};
   }
 
   std::vector<float> x;
@@ -83,11 +84,16 @@ StoredWeight stored_weight(const QuantizedWeight& w, const Strips& view, size_t 
   const double code = w.codes[element];
   if (w.formula == WeightFormula::kRowAbsmax) return {w.absmax[o] * (code - 128), w.absmax[o] * (code + 128)};
   if (w.formula == WeightFormula::kCodebook) {
-    float largest = 0.f;
-    for (const float v : w.codebook) largest = std::max(largest, std::fabs(v));
-    const double step = std::nearbyintf(w.codebook[w.codes[element]] * (127.f / largest));
-    const double scale = stored_scale(w.absmax[element / w.group_size] * (largest / 127.f));
-    return {scale * step, scale * (step + 256)};
+    // What a block of absmax 1 is multiplied by, as scale and byte: element by element from the packed form.
+    const size_t group = i / std::min(w.group_size, w.in_features);
+    const size_t at = (o / kStripOutputs * view.group_ends.size() + group) * kStripOutputs + o % kStripOutputs;
+    const double scale = view.half_scales ? double{fp16_to_float(static_cast<const uint16_t*>(view.scales)[at])}
+                                          : double{static_cast<const float*>(view.scales)[at]};
+    const float value = w.codebook[w.codes[element]] * w.absmax[element / w.group_size];
+    const double step = scale == 0 ? 0 : std::nearbyint(value / scale + view.zero) - view.zero;
+    // The grid is never further from an entry than half a step.
+    EXPECT_LE(std::fabs(scale * step - value), std::fabs(scale) * 0.501 + 1e-30);
+    return {scale * step, std::fabs(scale) * (std::fabs(step) + 256)};
   }
   const size_t s = w.group_of(i) * w.out_features + o;
   const double scale = stored_scale(w.scales[s]);
@@ -105,6 +111,11 @@ size_t position_of(const StripMatrix& matrix, size_t input) {
   return input;
 }
 
+size_t span_of(const Strips& w, size_t position) {
+  const auto end = std::ranges::upper_bound(w.span_ends, position / kBlockInputs);
+  return static_cast<size_t>(end - w.span_ends.begin());
+}
+
 size_t stored_position(const Strips& w, size_t position) {  // of an activation
   if (w.form == CodeForm::kBytes) return position;
   return position / 8 * 8 + position % 8 / 2 + position % 2 * 4;
@@ -112,10 +123,10 @@ size_t stored_position(const Strips& w, size_t position) {  // of an activation
 
 TEST(Strips, AgreeWithTheStoredWeightInDouble) {
   ThreadPool pool(2);
-  constexpr size_t kTokens = 11;
+  constexpr size_t kTokens = 7;  // tiles of 4, 2 and 1
   for (const WeightCase& c : strip_cases()) {
     const QuantizedWeight weight = random_weight(c, 9);
-    const StripMatrix matrix(weight, pool);
+    const StripMatrix matrix(weight, pool, 1 + c.out_features % 4);
     const Strips w = matrix.view();
     const Tokens tokens(matrix, kTokens, CpuTarget::kScalar);
     std::vector<size_t> positions(c.in_features);
@@ -130,13 +141,13 @@ TEST(Strips, AgreeWithTheStoredWeightInDouble) {
           for (size_t i = 0; i < c.in_features; ++i) {
             const size_t p = positions[i];
             const double code = tokens.codes[t * tokens.view.stride + stored_position(w, p)];
-            const double x = code * tokens.scales[t * w.num_blocks + p / kBlockInputs];
+            const double x = code * tokens.scales[t * w.span_ends.size() + span_of(w, p)];
             const StoredWeight stored = stored_weight(weight, w, o, i);
             expected += stored.value * x;
             magnitude += stored.parts * std::fabs(x);
           }
-          // Blocks are added in float one by one, groups too, each with three roundings.
-          const double roundings = static_cast<double>(w.num_blocks + 4 * w.group_ends.size() + 4);
+          // Spans are added in float one by one, groups too, each with three roundings.
+          const double roundings = static_cast<double>(w.span_ends.size() + 4 * w.group_ends.size() + 4);
           ASSERT_NEAR(y[t * c.out_features + o], expected, roundings * 0x1p-23 * magnitude + 1e-37)
               << "token " << t << " output " << o;
         }
@@ -148,8 +159,8 @@ TEST(Strips, AgreeWithTheStoredWeightInDouble) {
 TEST(Strips, EveryTargetGivesTheSameBytes) {
   ThreadPool pool(1);
   for (const WeightCase& c : strip_cases()) {
-    const StripMatrix matrix(random_weight(c, 10), pool);
-    const Tokens tokens(matrix, 19, CpuTarget::kScalar);
+    const StripMatrix matrix(random_weight(c, 10), pool, 1 + c.out_features % 4);
+    const Tokens tokens(matrix, 27, CpuTarget::kScalar);  // tiles of 12, 2 and 1, or of 4, 2 and 1
     const std::vector<float> scalar = product(matrix, tokens.view, CpuTarget::kScalar);
     for (const CpuTarget target : supported_cpu_targets()) {
       const std::vector<float> y = product(matrix, tokens.view, target);

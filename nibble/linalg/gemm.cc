@@ -269,20 +269,20 @@ void multiply(const Operand<T>& a, const Operand<T>& b, MatrixView<T> c, const G
 }
 
 GemmKernels<float> int16_kernels(CpuTarget target) {
-  if (target == CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::Int16Arithmetic>();
-  if (target == CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::Int16Arithmetic>();
+  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::Int16Arithmetic>();
+  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::Int16Arithmetic>();
   return scalar::gemm_kernels<scalar::Int16Arithmetic>();
 }
 
 GemmKernels<float> f32_kernels(CpuTarget target) {
-  if (target == CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F32Arithmetic>();
-  if (target == CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F32Arithmetic>();
+  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F32Arithmetic>();
+  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F32Arithmetic>();
   return scalar::gemm_kernels<scalar::F32Arithmetic>();
 }
 
 GemmKernels<double> f64_kernels(CpuTarget target) {
-  if (target == CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F64Arithmetic>();
-  if (target == CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F64Arithmetic>();
+  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F64Arithmetic>();
+  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F64Arithmetic>();
   return scalar::gemm_kernels<scalar::F64Arithmetic>();
 }
 

@@ -6,7 +6,7 @@
 
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::linalg {
 

@@ -35,7 +35,7 @@ struct SequenceChunk {
 struct WeightBytes {
   size_t linear = 0;
   size_t embedding = 0;
-  size_t head = 0;  // 0 where it is the embedding
+  size_t head = 0;  // 0 where it is the embedding itself, and not a copy in 8 bits
   size_t norm = 0;
 
   size_t total() const { return linear + embedding + head + norm; }

@@ -141,11 +141,15 @@ Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView
   return {};
 }
 
-// `linear` by its name inside block `layer`, for whoever looks on.
-void Decoder::run_linear(const Linear& linear, size_t layer, std::string_view name, MatrixView<const float> x,
-                         MatrixView<float> y, ExecutionContext& context) const {
-  linear.forward(x, y, context);
-  if (context.observer != nullptr) context.observer->linear(layer, name, x, y);
+// Linears of block `layer` that read the same input.
+void Decoder::run_linears(size_t layer, MatrixView<const float> x, std::initializer_list<NamedOutput> outputs,
+                          ExecutionContext& context) const {
+  LinearOutput list[3];
+  size_t count = 0;
+  for (const NamedOutput& output : outputs) list[count++] = {output.linear, output.y};
+  forward_shared({list, count}, x, context);
+  if (context.observer == nullptr) return;
+  for (const NamedOutput& output : outputs) context.observer->linear(layer, output.name, x, output.y);
 }
 
 void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
@@ -162,16 +166,15 @@ void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const 
   const MatrixView<float> v = qkv.cols(q_size + kv_size, kv_size);
   const BlockNames& names = spec_.names.block;
   if (block.qkv != nullptr) {
-    run_linear(*block.qkv, layer, names.qkv, x, qkv, context);
+    run_linears(layer, x, {{block.qkv.get(), names.qkv, qkv}}, context);
   } else {
-    run_linear(*block.q, layer, names.q, x, q, context);
-    run_linear(*block.k, layer, names.k, x, k, context);
-    run_linear(*block.v, layer, names.v, x, v, context);
+    run_linears(layer, x, {{block.q.get(), names.q, q}, {block.k.get(), names.k, k}, {block.v.get(), names.v, v}},
+                context);
   }
   const MatrixView<float> out = context.arena.take_matrix(num_rows, q_size);
   const AttentionStep step = {spec_, config_, block, layer, eager_attention_};
   attend_tokens(step, batch, qkv, out, context);
-  run_linear(*block.o, layer, names.o, out, y, context);
+  run_linears(layer, out, {{block.o.get(), names.o, y}}, context);
 }
 
 void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
@@ -185,18 +188,19 @@ void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const floa
   MatrixView<float> gate;
   MatrixView<float> values = up;
   if (weights.gate_up != nullptr) {
-    run_linear(*weights.gate_up, layer, names.gate_up, x, up, context);
+    run_linears(layer, x, {{weights.gate_up.get(), names.gate_up, up}}, context);
     gate = up.cols(0, inner);
     values = up.cols(inner, inner);
   } else {
-    run_linear(*weights.up, layer, names.up, x, up, context);
     if (weights.gate != nullptr) {
       gate = context.arena.take_matrix(num_rows, inner);
-      run_linear(*weights.gate, layer, names.gate, x, gate, context);
+      run_linears(layer, x, {{weights.gate.get(), names.gate, gate}, {weights.up.get(), names.up, up}}, context);
+    } else {
+      run_linears(layer, x, {{weights.up.get(), names.up, up}}, context);
     }
   }
   activate_rows(spec_.activation, gate, values, context);
-  run_linear(*weights.down, layer, names.down, values, y, context);
+  run_linears(layer, values, {{weights.down.get(), names.down, y}}, context);
 }
 
 // Each token goes to the experts with the largest router scores; their outputs are added with the

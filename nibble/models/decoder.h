@@ -4,6 +4,7 @@
 // The one decoder that runs every row of the architecture table: embedding, blocks of attention and
 // MLP, final norm, head.
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,8 +86,14 @@ class Decoder final : public CausalLM {
 
  private:
   Status check(std::span<const SequenceChunk> chunks, MatrixView<float> hidden) const;
-  void run_linear(const Linear& linear, size_t layer, std::string_view name, MatrixView<const float> x,
-                  MatrixView<float> y, ExecutionContext& context) const;
+  // A linear, its name inside the block, for whoever looks on, and where its output goes.
+  struct NamedOutput {
+    const Linear* linear;
+    std::string_view name;
+    MatrixView<float> y;
+  };
+  void run_linears(size_t layer, MatrixView<const float> x, std::initializer_list<NamedOutput> outputs,
+                   ExecutionContext& context) const;
   void attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
                  ExecutionContext& context) const;
   void mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,

@@ -3,6 +3,7 @@
 #include "nibble/base/cancel.h"
 #include "nibble/base/check.h"
 #include "nibble/base/log.h"
+#include "nibble/nn/int8_weight.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -65,8 +66,9 @@ Status WeightLoader::linears(std::vector<LinearRequest> requests) {
     if (quantized_.contains(module)) {
       NIBBLE_TRY(const DecodedModule source, std::move(decoded[i]));
       decoded[i] = DecodedModule();
-      NIBBLE_TRY(*requests[i].target,
-                 at(module, make_linear(source.weight, std::move(shift), options_.linear, pool_)));
+      LinearOptions how = options_.linear;
+      how.activations = requests[i].activations;
+      NIBBLE_TRY(*requests[i].target, at(module, make_linear(source.weight, std::move(shift), how, pool_)));
       for (const std::string& name : source.tensors) checkpoint_->drop(name);
       log_verbose("{}: {}, {} bits, group size {}: {}", module, source.format, source.weight.bits,
                   source.weight.group_size, (*requests[i].target)->kernel());
@@ -111,8 +113,30 @@ Expected<Tensor> WeightLoader::embedding(std::string_view module) {
   return tensor;
 }
 
-Expected<std::unique_ptr<Linear>> WeightLoader::tied_head(const Tensor& embedding) {
-  return make_linear(embedding, {}, options_.linear);
+Expected<std::unique_ptr<Linear>> WeightLoader::head(const std::string& module, const std::string& weight_of) {
+  std::unique_ptr<Linear> head;
+  const bool tied = weight_of != module;
+  const bool stays_float = quantized_.empty() || options_.linear.compute == ComputeMode::kF32 ||
+                           options_.linear.backend == "reference";
+  if (!tied && (stays_float || quantized_.contains(module))) {
+    NIBBLE_RETURN_IF_ERROR(linears({{module, &head, ActivationBits::k16}}));
+    return head;
+  }
+  NIBBLE_TRY(const Tensor weight, float_weight(weight_of));
+  if (stays_float) return make_linear(weight, {}, options_.linear);
+  NIBBLE_TRY(std::vector<float> shift, bias(module));
+  if (const std::optional<QuantizedWeight> codes = to_int8(weight, pool_)) {
+    LinearOptions how = options_.linear;
+    how.activations = ActivationBits::k16;
+    NIBBLE_TRY(head, at(module, make_linear(*codes, std::move(shift), how, pool_)));
+    checkpoint_->drop(weight_of + ".weight");
+  } else {
+    NIBBLE_TRY(head, at(module, make_linear(weight, std::move(shift), options_.linear)));
+  }
+  bytes_.head += head->weight_bytes();
+  if (!tied) num_parameters_ += weight.size();
+  if (!tied && progress_) progress_->advance();
+  return head;
 }
 
 }  // namespace nibble

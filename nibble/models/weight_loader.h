@@ -25,6 +25,7 @@ namespace nibble {
 struct LinearRequest {
   std::string module;
   std::unique_ptr<Linear>* target;
+  ActivationBits activations = ActivationBits::k8;
 };
 
 class WeightLoader {
@@ -44,8 +45,9 @@ class WeightLoader {
   Status linears(std::vector<LinearRequest> requests);
   Expected<std::unique_ptr<Norm>> norm(std::string_view module, NormKind kind, float eps);
   Expected<Tensor> embedding(std::string_view module);
-  // A head that shares the embedding's weight.
-  Expected<std::unique_ptr<Linear>> tied_head(const Tensor& embedding);
+  // The head, whose weight is that of the module `weight_of`: its own, or the embedding's. Of a quantized
+  // model in ComputeMode::kAuto a float head is kept in 8 bits: it would be half of what a token reads.
+  Expected<std::unique_ptr<Linear>> head(const std::string& module, const std::string& weight_of);
 
   const WeightBytes& bytes() const { return bytes_; }
   size_t num_parameters() const { return num_parameters_; }

@@ -68,7 +68,7 @@ Expected<std::unique_ptr<Linear>> make_linear(const QuantizedWeight& weight, std
                              exact ? OutlierColumns::kOfCall : OutlierColumns::kOfToken);
   }
   if (options.compute == ComputeMode::kAuto && kernels::StripMatrix::suits(weight)) {
-    return make_int8_linear(weight, std::move(bias), pool);
+    return make_int8_linear(weight, std::move(bias), pool, options.activations);
   }
   return make_float_linear(weight, std::move(bias), pool);
 }

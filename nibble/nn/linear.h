@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,11 +34,16 @@ struct ExecutionContext {
 // faster.
 enum class ComputeMode { kF32, kAuto };
 
+// Of the activations that a quantized weight is multiplied with in ComputeMode::kAuto: 8 bits with a scale for
+// each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work.
+enum class ActivationBits { k8, k16 };
+
 struct LinearOptions {
   ComputeMode compute = ComputeMode::kAuto;
   // "auto", "reference" (plain loops), or a name that GPTQConfig and AwqConfig know (exllama,
   // exllama_v2, torch, marlin, gemm, gemv, ipex...), which means "auto" here.
   std::string backend = "auto";
+  ActivationBits activations = ActivationBits::k8;
 };
 
 // Immutable: any number of threads may call forward() at once, each with its own context.
@@ -56,6 +62,17 @@ class Linear {
   virtual size_t weight_bytes() const = 0;      // what one token reads
   virtual std::string_view kernel() const = 0;  // "int4-a8-avx512", "f16-avx2", "reference": for -v
 };
+
+// y = linear(x).
+struct LinearOutput {
+  const Linear* linear;
+  MatrixView<float> y;
+};
+
+// Layers that read the same input, as q, k and v do. Every bit is that of separate calls; where all have the
+// same kernel the activations are quantized once, and the threads share one loop over all outputs.
+void forward_shared(std::span<const LinearOutput> outputs, MatrixView<const float> x,
+                    ExecutionContext& context);
 
 // weight: F32, F16 or BF16 [out_features, in_features]; kept as it is (a view into a mapped file
 // stays one, unless its start is not aligned to its elements). bias: [out_features] or empty.

@@ -36,13 +36,14 @@ class Linear8bitLt : public Linear {
     kernels::Strips integers = w;
     integers.scales = ones_.data();
     context.pool.parallel_for(w.num_strips(), 1, [&](size_t begin, size_t end, size_t) {
-      kernels::strips_product(integers, inputs.integers, begin, end, y, nullptr, target_);
+      const size_t last = std::min(end * kStripOutputs, w.out_features);
+      const MatrixView<float> columns = y.cols(begin * kStripOutputs, last - begin * kStripOutputs);
+      kernels::strips_product(integers, inputs.integers, begin, end, columns, nullptr, target_);
       for (size_t strip = begin; strip < end; ++strip) {
         for (size_t t = 0; t < x.rows(); ++t) {
           finish(w, strip, x.row(t), inputs.tokens[t], inputs.outliers + t * in_features(), y.row(t));
         }
       }
-      const size_t last = std::min(end * kStripOutputs, w.out_features);
       add_bias(bias_, begin * kStripOutputs, last, y);
     });
   }
@@ -59,15 +60,15 @@ class Linear8bitLt : public Linear {
     const uint32_t* outliers;        // [tokens, in_features]: the first num_outliers of each row
   };
 
-  // Integer products need no scales until the end: each block has the scale 1, which keeps them exact.
+  // Integer products need no scales until the end: a whole row is one span, of scale 1.
   Inputs quantize(MatrixView<const float> x, const kernels::Strips& w, ExecutionContext& context) const {
     const size_t stride = w.num_blocks * kernels::kBlockInputs + kernels::kLineBytes;
     int8_t* const codes = context.arena.take<int8_t>(x.rows() * stride);
-    float* const ones = context.arena.take<float>(w.num_blocks);
+    float* const ones = context.arena.take<float>(w.span_ends.size());
     float* const sums = context.arena.take<float>(x.rows());
     auto* const tokens = context.arena.take<kernels::Int8Row>(x.rows());
     uint32_t* const outliers = context.arena.take<uint32_t>(x.rows() * in_features());
-    std::fill_n(ones, w.num_blocks, 1.f);
+    std::fill_n(ones, w.span_ends.size(), 1.f);
     context.pool.parallel_for(x.rows(), 1, [&](size_t begin, size_t end, size_t) {
       for (size_t t = begin; t < end; ++t) {
         tokens[t] = kernels::quantize_int8_row(x.row(t), in_features(), threshold_, codes + t * stride,

@@ -1,7 +1,7 @@
 #ifndef NIBBLE_NN_LINEAR_DENSE_H_
 #define NIBBLE_NN_LINEAR_DENSE_H_
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/nn/linear.h"
 
 namespace nibble {

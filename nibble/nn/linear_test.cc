@@ -170,21 +170,36 @@ double int8_bound(const QuantizedWeight& w, const std::vector<float>& weight, co
   return bound + 1e-30;
 }
 
-// [tokens, in_features]: the scale of the block of 32 that an input is quantized with.
-std::vector<float> block_steps(const kernels::StripMatrix& matrix, MatrixView<const float> x) {
+// [tokens, in_features]: the scale of the span that an input is quantized with.
+std::vector<float> span_steps(const kernels::StripMatrix& matrix, MatrixView<const float> x) {
   std::vector<float> steps(x.rows() * x.cols());
-  const size_t count = matrix.view().num_blocks * kernels::kBlockInputs;
   for (size_t t = 0; t < x.rows(); ++t) {
-    for (size_t block = 0; block < count; block += kernels::kBlockInputs) {
+    size_t begin = 0;
+    for (const uint32_t end : matrix.view().span_ends) {
       std::vector<size_t> inputs;
-      for (size_t p = block; p < block + kernels::kBlockInputs; ++p) {
+      for (size_t p = begin * kernels::kBlockInputs; p < end * kernels::kBlockInputs; ++p) {
         const size_t input = matrix.positions().empty() ? p : matrix.positions()[p];
         if (input < x.cols()) inputs.push_back(input);
       }
       float largest = 0.f;
       for (const size_t i : inputs) largest = std::max(largest, std::fabs(x.row(t)[i]));
       for (const size_t i : inputs) steps[t * x.cols() + i] = largest / 127.f;
+      begin = end;
     }
+  }
+  return steps;
+}
+
+constexpr ActivationBits kBothActivations[] = {ActivationBits::k8, ActivationBits::k16};
+
+// The steps of a layer's activations: with two rows of codes, the second divides the first one's step by
+// 254, and its own rounding adds a little.
+std::vector<float> activation_steps(const QuantizedWeight& w, ActivationBits activations,
+                                    MatrixView<const float> x, ThreadPool& pool) {
+  const bool fine = activations == ActivationBits::k16;
+  std::vector<float> steps = span_steps(kernels::StripMatrix(w, pool, fine ? 4 : 1), x);
+  if (fine) {
+    for (float& step : steps) step /= 250.f;
   }
   return steps;
 }
@@ -205,11 +220,12 @@ TEST_P(LinearTest, AutoModeIsWithinTheStepOfItsActivations) {
     const QuantizedWeight w = random_weight(c, 1);
     const std::vector<float> weight = all_weights(w);
     const std::vector<float> bias = random_bias(c.out_features);
-    const auto linear = make_int8_linear(w, bias, pool, GetParam());
     for (const size_t tokens : {1u, 2u, 3u, 5u, 8u, 17u, 64u}) {
+      const ActivationBits activations = kBothActivations[tokens % 2];
+      const auto linear = make_int8_linear(w, bias, pool, activations, GetParam());
       const std::vector<float> inputs = random_inputs(tokens, c.in_features, 5);
       const MatrixView<const float> x(inputs.data(), tokens, c.in_features);
-      const std::vector<float> steps = block_steps(kernels::StripMatrix(w, pool), x);
+      const std::vector<float> steps = activation_steps(w, activations, x, pool);
       const ExactProduct exact = exact_product(weight, bias, x);
       const std::vector<float> y = run_linear(*linear, x, pool);
       for (size_t t = 0; t < tokens; ++t) {
@@ -227,7 +243,9 @@ TEST_P(LinearTest, AutoModeRowsAreIndependent) {
   ThreadPool pool(1);
   for (const WeightCase& c : auto_cases()) {
     SCOPED_TRACE(c.name());
-    expect_rows_independent(*make_int8_linear(random_weight(c, 2), {}, pool, GetParam()));
+    for (const ActivationBits activations : kBothActivations) {
+      expect_rows_independent(*make_int8_linear(random_weight(c, 2), {}, pool, activations, GetParam()));
+    }
   }
 }
 
@@ -239,8 +257,10 @@ TEST_P(LinearTest, AutoModeGivesTheSameBytesOnEveryTarget) {
     const std::vector<float> inputs = random_inputs(11, c.in_features, 5);
     const MatrixView<const float> x(inputs.data(), 11, c.in_features);
     const std::vector<float> bias = random_bias(c.out_features);
-    const auto y = run_linear(*make_int8_linear(w, bias, pool, GetParam()), x, pool);
-    EXPECT_EQ(y, run_linear(*make_int8_linear(w, bias, pool, CpuTarget::kScalar), x, pool));
+    for (const ActivationBits activations : kBothActivations) {
+      const auto y = run_linear(*make_int8_linear(w, bias, pool, activations, GetParam()), x, pool);
+      EXPECT_EQ(y, run_linear(*make_int8_linear(w, bias, pool, activations, CpuTarget::kScalar), x, pool));
+    }
   }
 }
 
@@ -256,9 +276,9 @@ TEST_P(LinearTest, AutoModeErrorHasTheSizeThatRoundingPredicts) {
     const std::vector<float> weight = all_weights(w);
     const std::vector<float> inputs = random_inputs(kTokens, kIn, 6);
     const MatrixView<const float> x(inputs.data(), kTokens, kIn);
-    const std::vector<float> steps = block_steps(kernels::StripMatrix(w, pool), x);
+    const std::vector<float> steps = span_steps(kernels::StripMatrix(w, pool), x);
     const ExactProduct exact = exact_product(weight, {}, x);
-    const std::vector<float> y = run_linear(*make_int8_linear(w, {}, pool, GetParam()), x, pool);
+    const std::vector<float> y = run_linear(*make_int8_linear(w, {}, pool, ActivationBits::k8, GetParam()), x, pool);
     double error = 0;
     double predicted = 0;
     for (size_t i = 0; i < y.size(); ++i) {
@@ -332,17 +352,48 @@ TEST_P(LinearTest, LlmInt8RowsAreIndependent) {
   }
 }
 
+TEST_P(LinearTest, LayersThatShareTheirInputGiveTheBytesOfSeparateCalls) {
+  ThreadPool pool(2);
+  Arena arena;
+  ExecutionContext context{pool, arena};
+  const std::vector<float> inputs = random_inputs(5, 256, 1);
+  const MatrixView<const float> x(inputs.data(), 5, 256);
+  for (const ActivationBits activations : kBothActivations) {
+    std::vector<std::unique_ptr<Linear>> layers;
+    for (const size_t size : {40u, 16u, 23u}) {
+      const WeightCase c = {WeightFormula::kAffine, size, 256, 4, 128};
+      layers.push_back(make_int8_linear(random_weight(c, static_cast<unsigned>(size)), random_bias(size), pool,
+                                        activations, GetParam()));
+    }
+    // Another form of codes: not shared, and the same all the same.
+    layers.push_back(make_int8_linear(random_weight({WeightFormula::kAffine, 17, 256, 8, 128}, 3), {}, pool,
+                                      activations, GetParam()));
+    for (const size_t count : {3u, 4u}) {
+      std::vector<std::vector<float>> results;
+      std::vector<LinearOutput> outputs;
+      for (size_t i = 0; i < count; ++i) results.emplace_back(5 * layers[i]->out_features());
+      for (size_t i = 0; i < count; ++i) {
+        outputs.push_back({layers[i].get(), {results[i].data(), 5, layers[i]->out_features()}});
+      }
+      forward_shared(outputs, x, context);
+      for (size_t i = 0; i < count; ++i) EXPECT_EQ(results[i], run_linear(*layers[i], x, pool)) << i;
+    }
+  }
+}
+
 TEST_P(LinearTest, ANonFiniteInputShowsInItsOwnRowOnly) {
   ThreadPool pool(1);
   const WeightCase affine = {WeightFormula::kAffine, 20, 256, 4, 128};
-  const auto linear = make_int8_linear(random_weight(affine, 1), {}, pool, GetParam());
   std::vector<float> inputs = random_inputs(3, 256, 1);
   inputs[256 + 77] = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> y = run_linear(*linear, MatrixView<const float>(inputs.data(), 3, 256), pool);
-  for (size_t n = 0; n < 20; ++n) {
-    EXPECT_TRUE(std::isfinite(y[n]));
-    EXPECT_TRUE(std::isnan(y[20 + n]));
-    EXPECT_TRUE(std::isfinite(y[40 + n]));
+  for (const ActivationBits activations : kBothActivations) {
+    const auto linear = make_int8_linear(random_weight(affine, 1), {}, pool, activations, GetParam());
+    const std::vector<float> y = run_linear(*linear, MatrixView<const float>(inputs.data(), 3, 256), pool);
+    for (size_t n = 0; n < 20; ++n) {
+      EXPECT_TRUE(std::isfinite(y[n]));
+      EXPECT_TRUE(std::isnan(y[20 + n]));
+      EXPECT_TRUE(std::isfinite(y[40 + n]));
+    }
   }
 }
 

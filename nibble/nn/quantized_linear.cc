@@ -85,24 +85,55 @@ class FloatLinear : public Linear {
 // Immutable.
 class Int8Linear : public Linear {
  public:
-  Int8Linear(const QuantizedWeight& weight, std::vector<float> bias, ThreadPool& pool, CpuTarget target)
-      : strips_(weight, pool),
+  Int8Linear(const QuantizedWeight& weight, std::vector<float> bias, ThreadPool& pool,
+             ActivationBits activations, CpuTarget target)
+      : strips_(weight, pool, activations == ActivationBits::k16 ? 4 : 1),
+        rows_per_token_(activations == ActivationBits::k16 ? 2 : 1),
         bias_(std::move(bias)),
         target_(target),
-        name_(kernel_name(weight, "a8", target)) {}
+        name_(kernel_name(weight, activations == ActivationBits::k16 ? "a16" : "a8", target)) {}
 
   void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const override {
+    const LinearOutput output = {this, y};
+    forward_together({&output, 1}, x, context);
+  }
+
+  // Whether quantized activations for this layer are those for the other, too.
+  bool shares_inputs(const Int8Linear& other) const {
+    const kernels::Strips a = strips_.view();
+    const kernels::Strips b = other.strips_.view();
+    const bool nibbles = a.form != kernels::CodeForm::kBytes;
+    return rows_per_token_ == other.rows_per_token_ && nibbles == (b.form != kernels::CodeForm::kBytes) &&
+           std::ranges::equal(a.span_ends, b.span_ends) && std::ranges::equal(a.group_ends, b.group_ends) &&
+           std::ranges::equal(strips_.positions(), other.strips_.positions());
+  }
+
+  // All outputs are Int8Linear, and share this one's inputs.
+  void forward_together(std::span<const LinearOutput> outputs, MatrixView<const float> x,
+                        ExecutionContext& context) const {
     const Arena::Scope scope(context.arena);
-    const kernels::Strips w = strips_.view();
-    const kernels::QuantizedInputs inputs = quantize(x, w, context);
-    const size_t scratch_bytes = kernels::strips_scratch_bytes(w);
-    uint8_t* const scratch = context.arena.take<uint8_t>(context.pool.num_threads() * scratch_bytes);
-    context.pool.parallel_for(
-        w.num_strips(), strips_per_piece(w), [&](size_t begin, size_t end, size_t worker) {
-          kernels::strips_product(w, inputs, begin, end, y, scratch + worker * scratch_bytes, target_);
-          const size_t last = std::min(end * kernels::kStripOutputs, w.out_features);
-          add_bias(bias_, begin * kernels::kStripOutputs, last, y);
-        });
+    const kernels::Strips first = strips_.view();
+    const size_t piece = strips_per_piece(first);
+    const kernels::QuantizedInputs inputs = quantize(x, first, context);
+    const size_t workers = context.pool.num_threads();
+    const size_t unpacked = kernels::strips_scratch_bytes(first);
+    const size_t sums = rows_per_token_ > 1 ? inputs.tokens * piece * kStripOutputs : 0;
+    uint8_t* const all_unpacked = context.arena.take<uint8_t>(workers * unpacked);
+    float* const all_sums = context.arena.take<float>(workers * sums);
+    size_t num_strips = 0;
+    for (const LinearOutput& output : outputs) num_strips += of(output).strips_.view().num_strips();
+    context.pool.parallel_for(num_strips, piece, [&](size_t begin, size_t end, size_t worker) {
+      size_t start = 0;  // of the layer's strips among all
+      for (const LinearOutput& output : outputs) {
+        const size_t size = of(output).strips_.view().num_strips();
+        const size_t to = std::min(end, start + size);
+        for (size_t from = std::max(begin, start); from < to; from += piece) {
+          of(output).product(inputs, from - start, std::min(from + piece, to) - start, output.y,
+                             all_unpacked + worker * unpacked, all_sums + worker * sums);
+        }
+        start += size;
+      }
+    });
   }
 
   size_t in_features() const override { return strips_.in_features(); }
@@ -111,38 +142,76 @@ class Int8Linear : public Linear {
   std::string_view kernel() const override { return name_; }
 
  private:
+  static constexpr size_t kStripOutputs = kernels::kStripOutputs;
+
+  static const Int8Linear& of(const LinearOutput& output) {
+    return static_cast<const Int8Linear&>(*output.linear);
+  }
+
+  // Strips [begin, end), at most a piece. sums: room for the products of two rows per token.
+  void product(const kernels::QuantizedInputs& inputs, size_t begin, size_t end, MatrixView<float> y,
+               uint8_t* unpacked, float* sums) const {
+    const kernels::Strips w = strips_.view();
+    const size_t first = begin * kStripOutputs;
+    const size_t last = std::min(end * kStripOutputs, w.out_features);
+    if (rows_per_token_ == 1) {
+      kernels::strips_product(w, inputs, begin, end, y.cols(first, last - first), unpacked, target_);
+    } else {
+      const MatrixView<float> rows(sums, inputs.tokens, last - first);
+      kernels::strips_product(w, inputs, begin, end, rows, unpacked, target_);
+      for (size_t t = 0; t < y.rows(); ++t) {
+        const float* const coarse = rows.row(2 * t);
+        const float* const fine = rows.row(2 * t + 1);
+        for (size_t n = first; n < last; ++n) y.row(t)[n] = coarse[n - first] + fine[n - first];
+      }
+    }
+    add_bias(bias_, first, last, y);
+  }
+
   kernels::QuantizedInputs quantize(MatrixView<const float> x, const kernels::Strips& w,
                                     ExecutionContext& context) const {
     const size_t count = w.num_blocks * kernels::kBlockInputs;
     // A line apart from a power of two: rows that are 4096 bytes apart would share one set of the cache.
     const size_t stride = count + kernels::kLineBytes;
+    const size_t num_spans = w.span_ends.size();
     const size_t num_groups = w.group_ends.size();
-    int8_t* const codes = context.arena.take<int8_t>(x.rows() * stride);
-    float* const scales = context.arena.take<float>(x.rows() * w.num_blocks);
-    float* const sums = context.arena.take<float>(x.rows() * num_groups);
+    const size_t num_rows = x.rows() * rows_per_token_;
+    int8_t* const codes = context.arena.take<int8_t>(num_rows * stride);
+    float* const scales = context.arena.take<float>(num_rows * num_spans);
+    float* const sums = context.arena.take<float>(num_rows * num_groups);
     const bool in_place = strips_.positions().empty();
-    float* const rows = in_place ? nullptr : context.arena.take<float>(context.pool.num_threads() * count);
+    const bool needs_copy = !in_place || rows_per_token_ > 1;
+    float* const rows = needs_copy ? context.arena.take<float>(context.pool.num_threads() * count) : nullptr;
     context.pool.parallel_for(x.rows(), 1, [&](size_t begin, size_t end, size_t worker) {
+      float* const copy = rows + worker * count;
       for (size_t t = begin; t < end; ++t) {
         const float* row = x.row(t);
         if (!in_place) {
-          kernels::gather(x.row_span(t), strips_.positions(), rows + worker * count);
-          row = rows + worker * count;
+          kernels::gather(x.row_span(t), strips_.positions(), copy);
+          row = copy;
         }
-        const kernels::QuantizedToken token = {codes + t * stride, scales + t * w.num_blocks,
-                                               sums + t * num_groups};
-        kernels::quantize_inputs(row, w.group_ends, w.form, token, target_);
+        kernels::QuantizedToken token = {};
+        for (size_t i = 0; i < rows_per_token_; ++i) {
+          if (i > 0) {
+            kernels::quantization_residual(row, w, token, copy, target_);
+            row = copy;
+          }
+          const size_t r = t * rows_per_token_ + i;
+          token = {codes + r * stride, scales + r * num_spans, sums + r * num_groups};
+          kernels::quantize_inputs(row, w, token, target_);
+        }
       }
     });
-    return {x.rows(), codes, stride, scales, w.num_blocks, sums};
+    return {num_rows, codes, stride, scales, num_spans, sums};
   }
 
   // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
   static size_t strips_per_piece(const kernels::Strips& w) {
-    return std::max<size_t>(1, (size_t{32} << 10) / w.strip_bytes());
+    return std::max<size_t>(2, (size_t{32} << 10) / w.strip_bytes() / 2 * 2);
   }
 
   const kernels::StripMatrix strips_;
+  const size_t rows_per_token_;  // codes of the input, and codes of what these leave of it
   const std::vector<float> bias_;
   const CpuTarget target_;
   const std::string name_;
@@ -201,14 +270,28 @@ Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size) {
   return check_size("absmax values", w.absmax.size(), w.out_features);
 }
 
+void forward_shared(std::span<const LinearOutput> outputs, MatrixView<const float> x,
+                    ExecutionContext& context) {
+  const auto* const first = dynamic_cast<const Int8Linear*>(outputs.front().linear);
+  const auto shares = [&](const LinearOutput& output) {
+    const auto* const layer = dynamic_cast<const Int8Linear*>(output.linear);
+    return layer != nullptr && first->shares_inputs(*layer);
+  };
+  if (first != nullptr && std::ranges::all_of(outputs, shares)) {
+    first->forward_together(outputs, x, context);
+    return;
+  }
+  for (const LinearOutput& output : outputs) output.linear->forward(x, output.y, context);
+}
+
 std::unique_ptr<Linear> make_float_linear(const QuantizedWeight& weight, std::vector<float> bias,
                                           ThreadPool& pool, CpuTarget target) {
   return std::make_unique<FloatLinear>(weight, std::move(bias), pool, target);
 }
 
 std::unique_ptr<Linear> make_int8_linear(const QuantizedWeight& weight, std::vector<float> bias,
-                                         ThreadPool& pool, CpuTarget target) {
-  return std::make_unique<Int8Linear>(weight, std::move(bias), pool, target);
+                                         ThreadPool& pool, ActivationBits activations, CpuTarget target) {
+  return std::make_unique<Int8Linear>(weight, std::move(bias), pool, activations, target);
 }
 
 }  // namespace nibble

@@ -4,7 +4,7 @@
 // The layers behind make_linear(QuantizedWeight), for tests that name one; make_linear has checked
 // the arguments.
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/nn/linear.h"
 
 namespace nibble {
@@ -13,10 +13,11 @@ namespace nibble {
 std::unique_ptr<Linear> make_float_linear(const QuantizedWeight& weight, std::vector<float> bias,
                                           ThreadPool& pool, CpuTarget target = cpu_target());
 
-// Activations in int8 with one scale for each 32 inputs, weights as integers: what auto computes with.
+// Activations in one row of int8 or two, weights as integers: what auto computes with.
 // StripMatrix::suits(weight).
 std::unique_ptr<Linear> make_int8_linear(const QuantizedWeight& weight, std::vector<float> bias,
-                                         ThreadPool& pool, CpuTarget target = cpu_target());
+                                         ThreadPool& pool, ActivationBits activations = ActivationBits::k8,
+                                         CpuTarget target = cpu_target());
 
 // Says what is inconsistent in the weight, or wrong with the length of the bias.
 Status check_quantized_weight(const QuantizedWeight& weight, size_t bias_size);

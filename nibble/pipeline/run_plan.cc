@@ -6,6 +6,7 @@
 #include "nibble/kernels/attention.h"
 #include "nibble/models/forward_memory.h"
 #include "nibble/models/load_weights.h"
+#include "nibble/nn/int8_weight.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/formats/gptq.h"
 
@@ -52,6 +53,16 @@ struct Module {
   LinearSize size;
 };
 
+bool is_quantized(const StorageMap& storage) {
+  return std::ranges::any_of(storage, [](const auto& entry) { return !entry.second.is_float(); });
+}
+
+// A float head, as WeightLoader::head() keeps it.
+LinearStorage head_storage(DType dtype, bool quantized_model) {
+  if (!quantized_model) return {.dtype = dtype};
+  return {.bits = 8, .group_size = kInt8WeightGroup};
+}
+
 // The modules that are multiplied by, with a head that is the embedding last.
 std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource& source,
                                                               const StorageMap& storage, bool huge_pages) {
@@ -61,14 +72,17 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     if (slot.role == ModuleRole::kEmbedding && embedding == nullptr) embedding = &slot;
     const auto found = storage.find(slot.name);
     if (found == storage.end()) continue;
-    modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], found->second, huge_pages)};
+    LinearStorage how = found->second;
+    if (slot.role == ModuleRole::kHead && how.is_float()) how = head_storage(*how.dtype, is_quantized(storage));
+    modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], how, huge_pages)};
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
   if (source.config.tie_word_embeddings && embedding != nullptr) {
     const TensorInfo* const info = source.checkpoint->find(embedding->name + ".weight");
     if (info != nullptr) {
-      modules[head] = {embedding, linear_size(embedding->shape[0], embedding->shape[1],
-                                              {.dtype = info->dtype}, huge_pages)};
+      const LinearStorage how = head_storage(info->dtype, is_quantized(storage));
+      modules[head] = {embedding,
+                       linear_size(embedding->shape[0], embedding->shape[1], how, huge_pages)};
     }
   }
   return modules;
@@ -260,19 +274,21 @@ RunPlan plan_run(const ModelSource& source, const StorageMap& storage, const Run
                  const linalg::MachineSpeed& speed) {
   const auto modules = multiplied_modules(source, storage, settings.huge_pages);
   RunPlan plan;
-  const bool tied = source.config.tie_word_embeddings;
   for (const auto& [name, module] : modules) {
     plan.bytes_per_token += module.size.weight_bytes;
     plan.buffer_bytes += module.size.buffer_bytes;
     if (module.size.kind == LinearKind::kDense) plan.mapped_bytes += module.size.weight_bytes;
-    // A tied head is counted as the embedding.
-    if (module.slot->role != ModuleRole::kEmbedding) plan.weight_bytes += module.size.weight_bytes;
+    // A head that is the embedding is counted as that.
+    if (module.slot->role != ModuleRole::kEmbedding || module.size.kind != LinearKind::kDense) {
+      plan.weight_bytes += module.size.weight_bytes;
+    }
   }
   for (const ModuleSlot& slot : source.slots) {
     const size_t bytes = stored_bytes(source, slot.name + ".weight");
     if (slot.role == ModuleRole::kEmbedding) {
       plan.weight_bytes += bytes;
-      if (!tied) plan.mapped_bytes += touched_embedding_bytes(bytes, settings.context * settings.parallel);
+      const bool is_head = source.config.tie_word_embeddings && !is_quantized(storage);
+      if (!is_head) plan.mapped_bytes += touched_embedding_bytes(bytes, settings.context * settings.parallel);
     } else if (slot.role == ModuleRole::kNorm) {
       const size_t floats = num_elements(slot.shape).value_or(0) +
                             (source.checkpoint->find(slot.name + ".bias") != nullptr ? slot.shape[0] : 0);

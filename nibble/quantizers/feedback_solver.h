@@ -9,7 +9,7 @@
 #include "nibble/base/error.h"
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/quantizers/factored_hessian.h"
 #include "nibble/quantizers/gptq_settings.h"
 

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 #include "tests/support/logits.h"
 
 namespace nibble::test {

@@ -1,5 +1,5 @@
-#ifndef NIBBLE_KERNELS_SIMD_REGION_H_
-#define NIBBLE_KERNELS_SIMD_REGION_H_
+#ifndef NIBBLE_BASE_SIMD_REGION_H_
+#define NIBBLE_BASE_SIMD_REGION_H_
 
 // Code for one instruction set inside a program that is built for any x86-64:
 //
@@ -23,6 +23,8 @@
 #if defined(__clang__)
 #define NIBBLE_BEGIN_AVX2 \
   NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function))
+#define NIBBLE_BEGIN_AVX_VNNI \
+  NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c,avxvnni"))), apply_to = function))
 #define NIBBLE_BEGIN_AVX512                                                                           \
   NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd," \
                                                            "avx512dq,avx512vl,avx512vnni"))),         \
@@ -38,6 +40,7 @@
   NIBBLE_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") \
   NIBBLE_PRAGMA(GCC push_options)
 #define NIBBLE_BEGIN_AVX2 NIBBLE_BEGIN_REGION NIBBLE_PRAGMA(GCC target("avx2,fma,f16c"))
+#define NIBBLE_BEGIN_AVX_VNNI NIBBLE_BEGIN_REGION NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avxvnni"))
 #define NIBBLE_BEGIN_AVX512 \
   NIBBLE_BEGIN_REGION       \
   NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni"))
@@ -47,4 +50,4 @@
 
 #define NIBBLE_INLINE inline __attribute__((always_inline))
 
-#endif  // NIBBLE_KERNELS_SIMD_REGION_H_
+#endif  // NIBBLE_BASE_SIMD_REGION_H_

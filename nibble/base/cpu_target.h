@@ -1,5 +1,5 @@
-#ifndef NIBBLE_KERNELS_CPU_TARGET_H_
-#define NIBBLE_KERNELS_CPU_TARGET_H_
+#ifndef NIBBLE_BASE_CPU_TARGET_H_
+#define NIBBLE_BASE_CPU_TARGET_H_
 
 // Which instruction set the kernels use. One binary holds code for all of them.
 
@@ -10,13 +10,14 @@
 
 namespace nibble {
 
-// Each includes the ones before it.
-//   kScalar  plain C++, any x86-64
-//   kAvx2    AVX2, FMA, F16C
-//   kAvx512  AVX-512 F/BW/CD/DQ/VL, and VNNI for integer dot products
-enum class CpuTarget { kScalar, kAvx2, kAvx512 };
+//   kScalar   plain C++, any x86-64
+//   kAvx2     AVX2, FMA, F16C
+//   kAvxVnni  the same, and the 256-bit integer dot product of processors without AVX-512
+//   kAvx512   AVX-512 F/BW/CD/DQ/VL, and VNNI for integer dot products
+// Code for one of them runs on all that are greater, but for kAvxVnni on kAvx512.
+enum class CpuTarget { kScalar, kAvx2, kAvxVnni, kAvx512 };
 
-std::string_view cpu_target_name(CpuTarget target);  // "avx2", as NIBBLE_CPU spells it
+std::string_view cpu_target_name(CpuTarget target);  // "avxvnni", as NIBBLE_CPU spells it
 
 // Slowest first, and never empty. What the tests walk and `nibble doctor` prints.
 std::span<const CpuTarget> supported_cpu_targets();
@@ -30,4 +31,4 @@ Status check_cpu_request();
 
 }  // namespace nibble
 
-#endif  // NIBBLE_KERNELS_CPU_TARGET_H_
+#endif  // NIBBLE_BASE_CPU_TARGET_H_

@@ -1,0 +1,105 @@
+#include "nibble/base/cpu_target.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <iterator>
+#include <optional>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace nibble {
+namespace {
+
+constexpr std::array kTargets = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvxVnni,
+                                 CpuTarget::kAvx512};
+
+#if defined(__x86_64__)
+// gcc 12 and clang 14 do not know its name. Leaf 7.1, EAX bit 4.
+bool has_avx_vnni() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 4) != 0;
+}
+#endif
+
+bool is_supported(CpuTarget target) {
+  if (target == CpuTarget::kScalar) return true;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (target == CpuTarget::kAvx2) return avx2;
+  if (target == CpuTarget::kAvxVnni) return avx2 && has_avx_vnni();
+  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+std::optional<CpuTarget> target_from_name(std::string_view name) {
+  for (const CpuTarget target : kTargets) {
+    if (cpu_target_name(target) == name) return target;
+  }
+  return std::nullopt;
+}
+
+Expected<CpuTarget> choose() {
+  const CpuTarget best = supported_cpu_targets().back();
+  const char* const request = std::getenv("NIBBLE_CPU");
+  if (request == nullptr || *request == '\0') return best;
+  const auto target = target_from_name(request);
+  if (!target) {
+    return fail(ErrorCode::kInvalidArgument, "NIBBLE_CPU=\"{}\" is not an instruction set", request)
+        .with_fix("Use scalar, avx2, avxvnni or avx512, or unset it.");
+  }
+  if (!is_supported(*target)) {
+    return fail(ErrorCode::kUnsupported, "NIBBLE_CPU={}, but this machine lacks it; its best is {}", request,
+                cpu_target_name(best))
+        .with_fix("Unset NIBBLE_CPU.");
+  }
+  return *target;
+}
+
+}  // namespace
+
+std::string_view cpu_target_name(CpuTarget target) {
+  switch (target) {
+    case CpuTarget::kScalar:
+      return "scalar";
+    case CpuTarget::kAvx2:
+      return "avx2";
+    case CpuTarget::kAvxVnni:
+      return "avxvnni";
+    case CpuTarget::kAvx512:
+      return "avx512";
+  }
+  return "";
+}
+
+std::span<const CpuTarget> supported_cpu_targets() {
+  static const std::vector<CpuTarget> supported = [] {
+    std::vector<CpuTarget> targets;
+    std::ranges::copy_if(kTargets, std::back_inserter(targets), is_supported);
+    return targets;
+  }();
+  return supported;
+}
+
+CpuTarget cpu_target() {
+  static const CpuTarget target = choose().value_or(supported_cpu_targets().back());
+  return target;
+}
+
+Status check_cpu_request() {
+  NIBBLE_TRY([[maybe_unused]] const CpuTarget target, choose());
+  return {};
+}
+
+}  // namespace nibble
