@@ -48,44 +48,12 @@ Buckets<kCodes> make_buckets(std::span<const float, kCodes> codebook) {
   return buckets;
 }
 
-using Buckets4 = Buckets<16>;
 using Buckets8 = Buckets<256>;
 
-// Codes of values in [-1, 1] without a search: a cell of the interval is known to lie between two bounds,
-// or to have one bound in it, which is compared with.
-class CellTable {
- public:
-  explicit CellTable(const Buckets4& buckets) : codes_(buckets.codes) {
-    std::copy(buckets.bounds.begin(), buckets.bounds.end(), bounds_.begin());
-    for (const float bound : buckets.bounds) {
-      for (size_t cell = cell_of(bound) + 1; cell < first_.size(); ++cell) ++first_[cell];
-    }
-    for (size_t i = 1; i < buckets.bounds.size(); ++i) {
-      NIBBLE_CHECK(cell_of(buckets.bounds[i - 1]) < cell_of(buckets.bounds[i]));
-    }
-  }
-
-  uint8_t code_of(float value) const {
-    const size_t below = first_[cell_of(value)];
-    return codes_[below + (value > bounds_[below] ? 1 : 0)];
-  }
-
- private:
-  static constexpr float kCells = 512;  // on each side of 0; FP4 has two bounds 0.0026 apart
-  // Never decreases as the value grows, which is all that is asked of it.
-  static size_t cell_of(float value) {
-    return static_cast<size_t>(static_cast<int>(value * kCells + kCells));
-  }
-
-  std::array<uint8_t, 16> codes_;
-  std::array<float, 16> bounds_ = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};  // the last: no bound
-  std::array<uint8_t, 2 * static_cast<size_t>(kCells) + 1> first_ = {};  // bounds in the cells before one
-};
-
-// To the nearest integer, ties to even, for small values: the sum has no room for a fraction.
-float round_half_even(float value) {
-  constexpr float kNoFraction = 0x1.8p23f;
-  return (value + kNoFraction) - kNoFraction;
+CodeSteps code_steps(const Buckets<16>& buckets) {
+  CodeSteps steps = {.first = buckets.codes[0], .bounds = buckets.bounds, .steps = {}};
+  for (size_t i = 0; i < steps.steps.size(); ++i) steps.steps[i] = buckets.codes[i + 1] - buckets.codes[i];
+  return steps;
 }
 
 // Scales a block to [-1, 1] by its absmax, which is returned as stored. The short last block of a tensor
@@ -158,7 +126,7 @@ struct Blocks {
 
 Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16> codebook, size_t blocksize,
                                  ThreadPool& pool) {
-  const CellTable table(make_buckets<16>(codebook));
+  const CodeSteps steps = code_steps(make_buckets<16>(codebook));
   const size_t count = weight.size();
   Blocks blocks;
   blocks.packed.resize(ceil_div(count, 2));
@@ -166,7 +134,7 @@ Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16
   std::atomic<size_t> first_bad = count;
   const size_t grain = std::max<size_t>(1, 4096 / blocksize);
   pool.parallel_for(blocks.absmax.size(), grain, [&](size_t begin, size_t end, size_t) {
-    std::vector<float> block(blocksize);
+    std::vector<float> block(blocksize + 1);
     for (size_t b = begin; b < end; ++b) {
       const size_t start = b * blocksize;
       const size_t size = std::min(blocksize, count - start);
@@ -182,10 +150,7 @@ Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16
       blocks.absmax[b] = normalize(values, absmax, size < blocksize);
       // The partner that an odd last element lacks counts as zero.
       if (size % 2 != 0) block[size] = 0.0f;
-      for (size_t i = 0; i < size; i += 2) {
-        blocks.packed[(start + i) / 2] =
-            static_cast<uint8_t>(table.code_of(block[i]) << 4 | table.code_of(block[i + 1]));
-      }
+      pack_codes({block.data(), size + size % 2}, steps, blocks.packed.data() + start / 2);
     }
   });
   if (first_bad.load() != count) return not_finite(weight, first_bad.load());
@@ -285,21 +250,19 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
     std::vector<float> row(in_features);
     for (size_t o = begin; o < end; ++o) {
       load_floats(weight, o * in_features, in_features, row.data());
-      for (size_t i = 0; i < in_features; ++i) {
-        // The original casts to float16 first, whatever the weight was.
-        if (weight.dtype != DType::kF16) row[i] = fp16_to_float(float_to_fp16(row[i]));
-        if (!std::isfinite(row[i])) {
-          note_first(first_bad, o * in_features + i);
-          return;
-        }
-        scb[o] = std::max(scb[o], std::fabs(row[i]));
+      // The original casts to float16 first, whatever the weight was.
+      if (weight.dtype != DType::kF16) {
+        for (float& value : row) value = fp16_to_float(float_to_fp16(value));
+      }
+      scb[o] = largest_magnitude(row);
+      if (!std::isfinite(scb[o])) {
+        const auto bad = std::ranges::find_if(row, [](float v) { return !std::isfinite(v); });
+        note_first(first_bad, o * in_features + static_cast<size_t>(bad - row.begin()));
+        return;
       }
       if (scb[o] == 0.0f) continue;  // the codes stay 0
       // PyTorch divides a number by a tensor as the number times the reciprocal: two roundings.
-      const float scale = 1.0f / scb[o] * 127.0f;
-      for (size_t i = 0; i < in_features; ++i) {
-        codes[o * in_features + i] = static_cast<int8_t>(round_half_even(row[i] * scale));
-      }
+      scale_and_round(row, 1.0f / scb[o] * 127.0f, codes.data() + o * in_features);
     }
   });
   if (const size_t bad = first_bad.load(); bad != codes.size()) {

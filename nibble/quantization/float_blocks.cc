@@ -1,95 +1,92 @@
 #include "nibble/quantization/float_blocks.h"
 
-#include <algorithm>
-#include <bit>
 #include <cstring>
 
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/float16.h"
+#include "nibble/base/simd_region.h"
 
 namespace nibble {
 namespace {
 
-constexpr size_t kLanes = 4;
-using Halves = uint16_t __attribute__((vector_size(kLanes * sizeof(uint16_t))));
-using Words = uint32_t __attribute__((vector_size(kLanes * sizeof(uint32_t))));
-using Ints = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
-using Floats = float __attribute__((vector_size(kLanes * sizeof(float))));
+struct FloatBlockKernels {
+  size_t (*load_16_bits)(const std::byte* source, bool is_half, size_t count, float* out);
+  float (*largest_magnitude)(const float* values, size_t count);
+  void (*scale_and_clamp)(float* values, size_t count, float factor);
+  void (*pack_codes)(const float* values, size_t count, const CodeSteps& steps, uint8_t* packed);
+  void (*scale_and_round)(const float* values, size_t count, float factor, int8_t* codes);
+};
 
-constexpr uint32_t kMagnitude = 0x7FFFFFFFu;
+}  // namespace
+}  // namespace nibble
 
-template <class V, class T>
-V load(const T* p) {
-  V v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
+// What every x86-64 has, and any other processor.
+#define NIBBLE_BLOCKS_NAMESPACE blocks_baseline
+#define NIBBLE_BLOCKS_LANES 4
+#include "nibble/quantization/float_blocks-inl.h"
+#undef NIBBLE_BLOCKS_NAMESPACE
+#undef NIBBLE_BLOCKS_LANES
 
-template <class V, class T>
-void store(T* p, const V& v) {
-  std::memcpy(p, &v, sizeof(v));
-}
+#if NIBBLE_X86
+NIBBLE_BEGIN_AVX2
+#define NIBBLE_BLOCKS_NAMESPACE blocks_avx2
+#define NIBBLE_BLOCKS_LANES 8
+#include "nibble/quantization/float_blocks-inl.h"
+#undef NIBBLE_BLOCKS_NAMESPACE
+#undef NIBBLE_BLOCKS_LANES
+NIBBLE_END_TARGET
 
-template <class V>
-V choose(const Ints& condition, const V& yes, const V& no) {
-  return std::bit_cast<V>((std::bit_cast<Ints>(yes) & condition) | (std::bit_cast<Ints>(no) & ~condition));
-}
+NIBBLE_BEGIN_AVX512
+#define NIBBLE_BLOCKS_NAMESPACE blocks_avx512
+#define NIBBLE_BLOCKS_LANES 16
+#include "nibble/quantization/float_blocks-inl.h"
+#undef NIBBLE_BLOCKS_NAMESPACE
+#undef NIBBLE_BLOCKS_LANES
+NIBBLE_END_TARGET
+#endif
 
-// As fp16_to_float. The product moves the exponent's bias, and makes a subnormal half a normal float.
-Floats widen_half(const Words& half) {
-  const Words magnitude = (half & 0x7FFFu) << 13;
-  const Floats finite = std::bit_cast<Floats>(magnitude) * 0x1p112f;
-  const Floats special = std::bit_cast<Floats>(magnitude | 0x7F800000u);
-  const Floats value = choose((Ints)(magnitude >= (0x7C00u << 13)), special, finite);
-  return std::bit_cast<Floats>(std::bit_cast<Words>(value) | ((half & 0x8000u) << 16));
+namespace nibble {
+namespace {
+
+const FloatBlockKernels& kernels_for(CpuTarget target) {
+#if NIBBLE_X86
+  if (target >= CpuTarget::kAvx512) return blocks_avx512::kKernels;
+  if (target >= CpuTarget::kAvx2) return blocks_avx2::kKernels;
+#endif
+  static_cast<void>(target);
+  return blocks_baseline::kKernels;
 }
 
 }  // namespace
 
-void load_floats(const Tensor& tensor, size_t begin, size_t count, float* out) {
+void load_floats(const Tensor& tensor, size_t begin, size_t count, float* out, CpuTarget target) {
   if (tensor.dtype == DType::kF32) {
     std::memcpy(out, tensor.bytes.data() + begin * sizeof(float), count * sizeof(float));
     return;
   }
   const bool is_half = tensor.dtype == DType::kF16;
   const std::byte* const source = tensor.bytes.data() + begin * sizeof(uint16_t);
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const Words bits = __builtin_convertvector(load<Halves>(source + i * sizeof(uint16_t)), Words);
-    store(out + i, is_half ? widen_half(bits) : std::bit_cast<Floats>(bits << 16));
-  }
-  for (; i < count; ++i) {
+  for (size_t i = kernels_for(target).load_16_bits(source, is_half, count, out); i < count; ++i) {
     uint16_t half = 0;
     std::memcpy(&half, source + i * sizeof(half), sizeof(half));
     out[i] = is_half ? fp16_to_float(half) : bf16_to_float(half);
   }
 }
 
-float largest_magnitude(std::span<const float> values) {
-  // As integers magnitudes are in the same order, and NaN behind infinity.
-  Ints largest = {};
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    const Ints bits = std::bit_cast<Ints>(load<Words>(values.data() + i) & kMagnitude);
-    largest = choose((Ints)(bits > largest), bits, largest);
-  }
-  int32_t result = 0;
-  for (size_t lane = 0; lane < kLanes; ++lane) result = std::max(result, largest[lane]);
-  for (; i < values.size(); ++i) {
-    result = std::max(result, static_cast<int32_t>(std::bit_cast<uint32_t>(values[i]) & kMagnitude));
-  }
-  return std::bit_cast<float>(result);
+float largest_magnitude(std::span<const float> values, CpuTarget target) {
+  return kernels_for(target).largest_magnitude(values.data(), values.size());
 }
 
-void scale_and_clamp(std::span<float> values, float factor) {
-  size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    Floats x = load<Floats>(values.data() + i) * factor;
-    const Floats one = 1.f - Floats{};
-    x = choose((Ints)(x > one), one, x);
-    x = choose((Ints)(x < -one), -one, x);
-    store(values.data() + i, x);
-  }
-  for (; i < values.size(); ++i) values[i] = std::clamp(values[i] * factor, -1.f, 1.f);
+void scale_and_clamp(std::span<float> values, float factor, CpuTarget target) {
+  kernels_for(target).scale_and_clamp(values.data(), values.size(), factor);
+}
+
+void pack_codes(std::span<const float> values, const CodeSteps& steps, uint8_t* packed, CpuTarget target) {
+  kernels_for(target).pack_codes(values.data(), values.size(), steps, packed);
+}
+
+void scale_and_round(std::span<const float> values, float factor, int8_t* codes, CpuTarget target) {
+  kernels_for(target).scale_and_round(values.data(), values.size(), factor, codes);
 }
 
 }  // namespace nibble

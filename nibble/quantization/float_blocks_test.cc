@@ -21,33 +21,76 @@ TEST(FloatBlocks, LoadsEverySixteenBitValue) {
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
     const Tensor tensor = Tensor::of(dtype, {all.size()}, std::vector<uint16_t>(all));
     std::vector<float> out(all.size());
-    load_floats(tensor, 3, all.size() - 3, out.data());
-    for (size_t i = 3; i < all.size(); ++i) {
-      const float expected = dtype == DType::kF16 ? fp16_to_float(all[i]) : bf16_to_float(all[i]);
-      ASSERT_EQ(std::bit_cast<uint32_t>(out[i - 3]), std::bit_cast<uint32_t>(expected)) << i;
+    for (const CpuTarget target : supported_cpu_targets()) {
+      load_floats(tensor, 3, all.size() - 3, out.data(), target);
+      for (size_t i = 3; i < all.size(); ++i) {
+        const float expected = dtype == DType::kF16 ? fp16_to_float(all[i]) : bf16_to_float(all[i]);
+        ASSERT_EQ(std::bit_cast<uint32_t>(out[i - 3]), std::bit_cast<uint32_t>(expected)) << i;
+      }
     }
   }
 }
 
 TEST(FloatBlocks, FindsTheLargestMagnitudeAtAnyPlace) {
-  for (size_t size = 1; size < 12; ++size) {
-    for (size_t place = 0; place < size; ++place) {
-      std::vector<float> values(size, 1.f);
-      values[place] = -2.f;
-      EXPECT_EQ(largest_magnitude(values), 2.f);
-      values[place] = -kInfinity;
-      EXPECT_EQ(largest_magnitude(values), kInfinity);
-      values[(place + 1) % size] = kNaN;
-      EXPECT_FALSE(std::isfinite(largest_magnitude(values)));
+  for (const CpuTarget target : supported_cpu_targets()) {
+    for (size_t size = 1; size < 40; ++size) {
+      for (size_t place = 0; place < size; ++place) {
+        std::vector<float> values(size, 1.f);
+        values[place] = -2.f;
+        EXPECT_EQ(largest_magnitude(values, target), 2.f);
+        values[place] = -kInfinity;
+        EXPECT_EQ(largest_magnitude(values, target), kInfinity);
+        values[(place + 1) % size] = kNaN;
+        EXPECT_FALSE(std::isfinite(largest_magnitude(values, target)));
+      }
     }
   }
   EXPECT_EQ(largest_magnitude({}), 0.f);
 }
 
 TEST(FloatBlocks, ScalesAndClamps) {
-  std::vector<float> values = {0.5f, -0.5f, 3.f, -3.f, 1.f, -0.f, 2.f};
-  scale_and_clamp(values, 0.5f);
-  EXPECT_EQ(values, (std::vector<float>{0.25f, -0.25f, 1.f, -1.f, 0.5f, -0.f, 1.f}));
+  for (const CpuTarget target : supported_cpu_targets()) {
+    std::vector<float> values;
+    std::vector<float> expected;
+    for (int i = 0; i < 7; ++i) {
+      values.insert(values.end(), {0.5f, -0.5f, 3.f, -3.f, 1.f, -0.f, 2.f});
+      expected.insert(expected.end(), {0.25f, -0.25f, 1.f, -1.f, 0.5f, -0.f, 1.f});
+    }
+    scale_and_clamp(values, 0.5f, target);
+    EXPECT_EQ(values, expected);
+  }
+}
+
+TEST(FloatBlocks, PacksCodesOfAStaircase) {
+  // Codes that do not rise with the value, as those of FP4.
+  CodeSteps steps = {.first = 9, .bounds = {}, .steps = {}};
+  int32_t codes[16] = {9};
+  for (size_t i = 0; i < 15; ++i) {
+    steps.bounds[i] = static_cast<float>(i) - 7.f;
+    codes[i + 1] = static_cast<int32_t>((i * 7 + 3) % 16);
+    steps.steps[i] = codes[i + 1] - codes[i];
+  }
+  std::vector<float> values(38);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = 0.5f * static_cast<float>((i * 11) % 37) - 9.f;
+  for (const CpuTarget target : supported_cpu_targets()) {
+    std::vector<uint8_t> packed(values.size() / 2);
+    pack_codes(values, steps, packed.data(), target);
+    for (size_t i = 0; i < values.size(); ++i) {
+      size_t below = 0;  // a value on a bound is not above it
+      while (below < 15 && values[i] > steps.bounds[below]) ++below;
+      EXPECT_EQ(i % 2 == 0 ? packed[i / 2] >> 4 : packed[i / 2] & 15, codes[below]) << i;
+    }
+  }
+}
+
+TEST(FloatBlocks, RoundsTiesToEven) {
+  std::vector<float> values(43);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = 0.5f * static_cast<float>(i) - 10.f;
+  for (const CpuTarget target : supported_cpu_targets()) {
+    std::vector<int8_t> codes(values.size());
+    scale_and_round(values, 3.f, codes.data(), target);
+    for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(codes[i], std::nearbyint(3.f * values[i])) << i;
+  }
 }
 
 }  // namespace
