@@ -100,7 +100,7 @@ class Walk {
   }
 
   void attention() {
-    constexpr size_t kQueryTile = 16;  // block_steps.cc
+    constexpr size_t kQueryTile = 16;  // attend_tokens.cc
     const size_t q = config_.num_attention_heads * config_.head_dim;
     const size_t kv = config_.num_key_value_heads * config_.head_dim;
     const ArenaMeter::Scope scope(meter_);
@@ -111,7 +111,8 @@ class Walk {
     {
       const ArenaMeter::Scope inner(meter_);
       const size_t rows = kQueryTile * (config_.num_attention_heads / config_.num_key_value_heads);
-      meter_.take(threads_ * kernels::attention_scratch(rows) * sizeof(float));
+      const kernels::AttentionShape shape = {config_.head_dim, config_.head_dim};
+      meter_.take(threads_ * kernels::attention_scratch(shape, rows) * sizeof(float));
       meter_.take(threads_ * rows * sizeof(kernels::AttentionRow));
     }
     linear(modules_.o, tokens_);
