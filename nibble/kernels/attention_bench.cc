@@ -8,6 +8,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "nibble/base/aligned_buffer.h"
 #include "nibble/kernels/attention.h"
 
 namespace nibble::kernels {
@@ -29,7 +30,7 @@ std::vector<float> noise(size_t count) {
 struct Cache {
   Cache(KvCacheType type, size_t tokens, size_t head_dim) {
     const size_t bytes = head_block_layout(type, head_dim, head_dim).bytes;
-    memory.resize((tokens + kAttentionBlock - 1) / kAttentionBlock * bytes);
+    memory = AlignedBuffer((tokens + kAttentionBlock - 1) / kAttentionBlock * bytes);
     for (size_t at = 0; at < memory.size(); at += bytes) blocks.push_back(memory.data() + at);
     const auto channels = noise(tokens + head_dim);
     for (size_t t = 0; t < tokens; ++t) {
@@ -39,7 +40,7 @@ struct Cache {
     kv = {blocks.data(), 0, type};
   }
 
-  std::vector<std::byte> memory;
+  AlignedBuffer memory;
   std::vector<std::byte*> blocks;
   AttentionBlocks kv{};
 };

@@ -13,6 +13,7 @@ inline constexpr size_t kTileVectors = 2;
 #endif
 inline constexpr size_t kTileRows = kLanes == 1 ? 2 : kAttentionTileRows;
 static_assert(kTileRows <= kAttentionTileRows);
+inline constexpr size_t kPrefetchBytes = 4096;
 
 // Keys and values of kAttentionBlock tokens, as floats or as the cache stores them.
 template <class E>
@@ -37,6 +38,17 @@ struct AttentionTile {
   size_t size = 0;
 };
 
+// The blocks of a head follow each other in memory, but the processor's own prefetch begins anew on each
+// page: few rows would wait for memory most of the time. Full tiles of floats read a block from the cache.
+template <class E, size_t V, size_t R>
+inline void prefetch_row(const E* row) {
+  if constexpr (kLanes > 1 && (R < kTileRows || sizeof(E) < sizeof(float))) {
+    const char* const ahead = reinterpret_cast<const char*>(row) + kPrefetchBytes;
+    NIBBLE_UNROLL
+    for (size_t b = 0; b < V * kLanes * sizeof(E); b += 64) __builtin_prefetch(ahead + b);
+  }
+}
+
 // p[j] = scale * (query . key j), for the slots [j, j + V vectors) and R rows.
 template <size_t R, size_t V, class E>
 inline void score_slots(const AttentionShape& shape, const AttentionTile& tile, const HeadBlock<E>& block,
@@ -48,6 +60,7 @@ inline void score_slots(const AttentionShape& shape, const AttentionTile& tile, 
     for (size_t v = 0; v < V; ++v) sums[r][v] = set1(0.f);
   }
   for (size_t d = 0; d < shape.head_dim; ++d) {
+    prefetch_row<E, V, R>(block.keys + d * kAttentionBlock + j);
     F32 key[V];
     NIBBLE_UNROLL
     for (size_t v = 0; v < V; ++v) key[v] = load(block.keys + d * kAttentionBlock + j + v * kLanes);
@@ -119,6 +132,7 @@ inline void tile_values(const AttentionTile& tile, const E* values, size_t dim, 
       }
     }
     for (size_t j = first; j < last; ++j) {
+      prefetch_row<E, kTileVectors, R>(values + j * dim + d);
       F32 value[kTileVectors];
       NIBBLE_UNROLL
       for (size_t v = 0; v < kTileVectors; ++v) value[v] = load(values + j * dim + d + v * kLanes);
@@ -141,43 +155,49 @@ inline void tile_values(const AttentionTile& tile, const E* values, size_t dim, 
   }
 }
 
-// From scores to weights, and what becomes of the sums so far. Vectors of slots that the row does not see
-// are left out, of those that it sees in part the rest has the weight 0.
-inline void weigh_scores(const AttentionShape& shape, size_t start, const float* value_scales,
-                         AttentionTile& tile, size_t r) {
+// From scores to weights, and what becomes of the sums so far. Weights of slots that the row does not see are
+// next to nothing, and nobody looks at them.
+NIBBLE_INLINE void weigh_scores(const AttentionShape& shape, size_t start, const float* value_scales,
+                                AttentionTile& tile, size_t r) {
+  constexpr size_t kStep = kLanes == 1 ? 1 : kAttentionBlock / kLanes;  // vectors in registers
   const AttentionRow& row = *tile.rows[r];
   const size_t first = tile.first[r];
   const size_t last = tile.last[r];
-  const size_t begin = first / kLanes * kLanes;
-  const size_t end = (last + kLanes - 1) / kLanes * kLanes;
   float* const p = tile.p[r];
   if (shape.soft_cap > 0.f) {
     const F32 cap = set1(shape.soft_cap);
-    for (size_t j = begin; j < end; j += kLanes) store(p + j, mul(cap, tanh(div(load(p + j), cap))));
+    for (size_t j = 0; j < last; j += kLanes) store(p + j, mul(cap, tanh(div(load(p + j), cap))));
   }
   if (row.alibi_slope != 0.f) {
     for (size_t j = first; j < last; ++j) {
       p[j] -= row.alibi_slope * static_cast<float>(row.last - 1 - (start + j));
     }
   }
-  for (size_t j = begin; j < first; ++j) p[j] = -HUGE_VALF;
-  for (size_t j = last; j < end; ++j) p[j] = -HUGE_VALF;
-  F32 maxima = load(p + begin);
-  for (size_t j = begin + kLanes; j < end; j += kLanes) maxima = max(maxima, load(p + j));
-  const float block_max = reduce_max(maxima);
-  const float new_largest = block_max > *tile.largest[r] ? block_max : *tile.largest[r];
-  for (size_t j = begin; j < end; j += kLanes) store(p + j, exp(sub(load(p + j), set1(new_largest))));
-  for (size_t j = begin; j < first; ++j) p[j] = 0.f;
-  for (size_t j = last; j < end; ++j) p[j] = 0.f;
-  F32 sums = load(p + begin);
-  for (size_t j = begin + kLanes; j < end; j += kLanes) sums = add(sums, load(p + j));
-  const float sum = reduce_add(sums);
-  // Nothing is kept from before the first block: e^(-inf).
-  tile.keep[r] = *tile.total[r] == 0.f ? 0.f : std::exp(*tile.largest[r] - new_largest);
-  *tile.total[r] = *tile.total[r] * tile.keep[r] + sum;
+  for (size_t j = 0; j < first; ++j) p[j] = -HUGE_VALF;
+  for (size_t j = last; j < kAttentionBlock; ++j) p[j] = -HUGE_VALF;
+  F32 largest = load(p);
+  for (size_t j = kLanes; j < kAttentionBlock; j += kLanes) largest = max(largest, load(p + j));
+  const float block_max = reduce_max(largest);
+  const float before = *tile.largest[r];
+  const float new_largest = block_max > before ? block_max : before;
+  F32 sum = set1(0.f);
+  for (size_t j = 0; j < kAttentionBlock; j += kStep * kLanes) {
+    F32 weights[kStep];
+    NIBBLE_UNROLL
+    for (size_t v = 0; v < kStep; ++v) {
+      weights[v] = exp(sub(load(p + j + v * kLanes), set1(new_largest)));
+      sum = add(sum, weights[v]);
+    }
+    NIBBLE_UNROLL
+    for (size_t v = 0; v < kStep; ++v) {
+      const size_t at = j + v * kLanes;
+      store(p + at, value_scales == nullptr ? weights[v] : mul(weights[v], load(value_scales + at)));
+    }
+  }
+  // Nothing is kept from before the first block: e^(-inf). Most often the largest score stays.
+  tile.keep[r] = *tile.total[r] == 0.f ? 0.f : before == new_largest ? 1.f : std::exp(before - new_largest);
+  *tile.total[r] = *tile.total[r] * tile.keep[r] + reduce_add(sum);
   *tile.largest[r] = new_largest;
-  if (value_scales == nullptr) return;
-  for (size_t j = begin; j < end; j += kLanes) store(p + j, mul(load(p + j), load(value_scales + j)));
 }
 
 template <size_t R, class E>
