@@ -9,40 +9,53 @@ namespace nibble::kernels::NIBBLE_NAMESPACE {
 struct AttentionScratch {
   AttentionScratch(const AttentionShape& shape, size_t num_rows, float* memory)
       : p(memory),
-        widened(p + kAttentionTileRows * kAttentionBlock),
+        widened(p + kAttentionTilesAtOnce * kAttentionTileRows * kAttentionBlock),
         part(attention_part_at(shape, num_rows, widened + attention_widened_floats(shape, num_rows))),
         largest(part.sums + attention_part_floats(shape, num_rows)),
         total(largest + num_rows) {}
 
-  float* p;        // [kAttentionTileRows][kAttentionBlock]
+  float* p;        // [kAttentionTilesAtOnce * kAttentionTileRows][kAttentionBlock]
   float* widened;  // keys and values of a block as floats
   AttentionPart part;
   float* largest;  // [num_rows], of the pieces so far
   float* total;    // the same
 };
 
+// Tiles that go through the keys of a block one after the other, and then through its values: either fit the
+// first-level cache, with the weights of all rows, but not both.
+template <class E>
+inline void attend_tiles(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile* tiles,
+                         size_t num_tiles) {
+  for (size_t i = 0; i < num_tiles; ++i) weigh_tile(shape, block, tiles[i]);
+  for (size_t i = 0; i < num_tiles; ++i) sum_tile(shape, block, tiles[i]);
+}
+
 template <class E>
 inline void attend_block(const AttentionShape& shape, std::span<const AttentionRow> rows,
                          const HeadBlock<E>& block, const AttentionPart& part, float* p) {
-  AttentionTile tile;
-  for (size_t i = 0; i < kTileRows; ++i) tile.p[i] = p + i * kAttentionBlock;
+  AttentionTile tiles[kAttentionTilesAtOnce];
+  size_t num_tiles = 0;  // that are full
   const size_t end = block.start + kAttentionBlock;
   for (size_t r = 0; r < rows.size(); ++r) {
     const AttentionRow& row = rows[r];
-    if (row.last > block.start && row.first < end) {
-      const size_t i = tile.size++;
-      tile.rows[i] = &row;
-      tile.sums[i] = part.sums + r * shape.value_head_dim;
-      tile.largest[i] = part.largest + r;
-      tile.total[i] = part.total + r;
-      tile.first[i] = row.first > block.start ? row.first - block.start : 0;
-      tile.last[i] = row.last < end ? row.last - block.start : kAttentionBlock;
-    }
-    if (tile.size == kTileRows || (r + 1 == rows.size() && tile.size > 0)) {
-      attend_tile(shape, block, tile);
-      tile.size = 0;
-    }
+    if (row.last <= block.start || row.first >= end) continue;
+    AttentionTile& tile = tiles[num_tiles];
+    const size_t i = tile.size++;
+    tile.rows[i] = &row;
+    tile.sums[i] = part.sums + r * shape.value_head_dim;
+    tile.largest[i] = part.largest + r;
+    tile.total[i] = part.total + r;
+    tile.p[i] = p + (num_tiles * kTileRows + i) * kAttentionBlock;
+    tile.first[i] = row.first > block.start ? row.first - block.start : 0;
+    tile.last[i] = row.last < end ? row.last - block.start : kAttentionBlock;
+    if (tile.size < kTileRows) continue;
+    if (++num_tiles < kAttentionTilesAtOnce) continue;
+    attend_tiles(shape, block, tiles, num_tiles);
+    for (AttentionTile& done : tiles) done.size = 0;
+    num_tiles = 0;
   }
+  if (num_tiles < kAttentionTilesAtOnce && tiles[num_tiles].size > 0) ++num_tiles;
+  attend_tiles(shape, block, tiles, num_tiles);
 }
 
 // Blocks of elements E. For many rows they are turned to floats once, which changes no bit.

@@ -58,6 +58,8 @@ inline AttentionPart attention_part_at(const AttentionShape& shape, size_t num_r
 
 // Rows that read a key or value together.
 inline constexpr size_t kAttentionTileRows = 6;
+// Tiles of them that take turns with a block of keys, and then of values.
+inline constexpr size_t kAttentionTilesAtOnce = 8;
 
 // Floats for a block of keys and values: for several tiles of rows it is turned to floats once.
 inline size_t attention_widened_floats(const AttentionShape& shape, size_t num_rows) {
@@ -66,8 +68,8 @@ inline size_t attention_widened_floats(const AttentionShape& shape, size_t num_r
 
 // Floats of scratch memory that attend() and attend_piece() need for this many rows.
 inline size_t attention_scratch(const AttentionShape& shape, size_t num_rows) {
-  return kAttentionTileRows * kAttentionBlock + attention_widened_floats(shape, num_rows) +
-         attention_part_floats(shape, num_rows) + 2 * num_rows;
+  return kAttentionTilesAtOnce * kAttentionTileRows * kAttentionBlock +
+         attention_widened_floats(shape, num_rows) + attention_part_floats(shape, num_rows) + 2 * num_rows;
 }
 
 // All rows read the same head; they go through it block by block together, each for itself.

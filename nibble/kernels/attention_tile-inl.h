@@ -201,18 +201,22 @@ NIBBLE_INLINE void weigh_scores(const AttentionShape& shape, size_t start, const
 }
 
 template <size_t R, class E>
-inline void attend_rows(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
+inline void weigh_rows(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
+  size_t end = 0;
+  for (size_t r = 0; r < R; ++r) end = tile.last[r] > end ? tile.last[r] : end;
+  tile_scores<R>(shape, tile, block, end);
+  for (size_t r = 0; r < R; ++r) weigh_scores(shape, block.start, block.value_scales, tile, r);
+}
+
+template <size_t R, class E>
+inline void sum_rows(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
   const size_t dim = shape.value_head_dim;
   size_t common_first = 0;
   size_t common_last = kAttentionBlock;
-  size_t end = 0;
   for (size_t r = 0; r < R; ++r) {
     common_first = tile.first[r] > common_first ? tile.first[r] : common_first;
     common_last = tile.last[r] < common_last ? tile.last[r] : common_last;
-    end = tile.last[r] > end ? tile.last[r] : end;
   }
-  tile_scores<R>(shape, tile, block, end);
-  for (size_t r = 0; r < R; ++r) weigh_scores(shape, block.start, block.value_scales, tile, r);
   const bool together = common_first < common_last;
   for (size_t r = 0; r < R; ++r) {
     const size_t stop = together ? common_first : tile.last[r];
@@ -229,24 +233,37 @@ inline void attend_rows(const AttentionShape& shape, const HeadBlock<E>& block, 
   }
 }
 
-template <class E>
-inline void attend_tile(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
-  switch (tile.size) {
-    case 1:
-      return attend_rows<1>(shape, block, tile);
-    case 2:
-      return attend_rows<2>(shape, block, tile);
 #if NIBBLE_LANES > 1
-    case 3:
-      return attend_rows<3>(shape, block, tile);
-    case 4:
-      return attend_rows<4>(shape, block, tile);
-    case 5:
-      return attend_rows<5>(shape, block, tile);
-    default:
-      return attend_rows<6>(shape, block, tile);
-#endif
+#define NIBBLE_CALL_FOR_ROWS(function, size, ...) \
+  switch (size) {                                 \
+    case 1:                                       \
+      return function<1>(__VA_ARGS__);            \
+    case 2:                                       \
+      return function<2>(__VA_ARGS__);            \
+    case 3:                                       \
+      return function<3>(__VA_ARGS__);            \
+    case 4:                                       \
+      return function<4>(__VA_ARGS__);            \
+    case 5:                                       \
+      return function<5>(__VA_ARGS__);            \
+    default:                                      \
+      return function<6>(__VA_ARGS__);            \
   }
+#else
+#define NIBBLE_CALL_FOR_ROWS(function, size, ...) \
+  return size == 1 ? function<1>(__VA_ARGS__) : function<2>(__VA_ARGS__)
+#endif
+
+template <class E>
+inline void weigh_tile(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
+  NIBBLE_CALL_FOR_ROWS(weigh_rows, tile.size, shape, block, tile);
 }
+
+template <class E>
+inline void sum_tile(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile& tile) {
+  NIBBLE_CALL_FOR_ROWS(sum_rows, tile.size, shape, block, tile);
+}
+
+#undef NIBBLE_CALL_FOR_ROWS
 
 }  // namespace nibble::kernels::NIBBLE_NAMESPACE

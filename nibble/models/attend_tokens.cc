@@ -13,11 +13,12 @@ using kernels::AttentionPart;
 using kernels::AttentionRow;
 using kernels::kAttentionPiece;
 
-// Query rows of one sequence that go through the cache together, so that a block of keys and values
-// is read once for all of them.
-constexpr size_t kQueryTile = 16;
+// Rows that go through the cache together, so that a block of keys and values is read once for all of them.
+constexpr size_t kRowsPerTile = 2 * kernels::kAttentionTilesAtOnce * kernels::kAttentionTileRows;
+constexpr size_t kMostTokensPerTile = 64;
 constexpr size_t kRowsPerTask = 8;
 constexpr size_t kMergedFloatsPerTask = 1 << 16;
+constexpr size_t kMostPartFloats = 1 << 22;  // of pieces that wait to be merged
 
 void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> q,
                       MatrixView<float> k, MatrixView<const float> v, ExecutionContext& context) {
@@ -200,13 +201,16 @@ void attend(const AttentionStep& step, const TokenBatch& batch, MatrixView<const
                          .soft_cap = step.spec.attention_soft_cap}};
   const Arena::Scope scope(context.arena);
   for (const SequenceChunk& chunk : batch.chunks) {
-    work.max_rows = std::max(work.max_rows, group * std::min(kQueryTile, chunk.tokens.size()));
+    work.max_rows =
+        std::max(work.max_rows, group * std::min(attention_tile_tokens(group), chunk.tokens.size()));
   }
   work.tiles = cut_into_tiles(work, context);
   const QueryTile& last = work.tiles.back();
   const size_t num_parts = last.first_part + last.last_piece + 1 - last.first_piece;
   // Below four tasks for each thread some threads wait for others.
-  const bool few_tiles = work.tiles.size() < 4 * context.pool.num_threads();
+  const bool few_tiles =
+      work.tiles.size() < 4 * context.pool.num_threads() &&
+      num_parts * kernels::attention_part_floats(work.shape, work.max_rows) <= kMostPartFloats;
   if (few_tiles && num_parts > work.tiles.size() && context.pool.num_threads() > 1 && !step.eager) {
     attend_pieces(work, num_parts, context);
   } else {
@@ -215,6 +219,10 @@ void attend(const AttentionStep& step, const TokenBatch& batch, MatrixView<const
 }
 
 }  // namespace
+
+size_t attention_tile_tokens(size_t group) {
+  return std::clamp<size_t>(kRowsPerTile / group, 1, kMostTokensPerTile);
+}
 
 void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> qkv,
                    MatrixView<float> out, ExecutionContext& context) {
