@@ -120,6 +120,27 @@ TEST_P(LookupDecoding, SampledTokensAreThoseOfPlainDecoding) {
   }
 }
 
+// What the prompt's pass took is enough for all tokens behind it, drafted or not.
+TEST_P(LookupDecoding, TokensTakeNoMoreMemory) {
+  for (const size_t lookup : {0u, 4u}) {
+    GenerationConfig config;
+    config.max_new_tokens = 30;
+    Arena arena;
+    ExecutionContext context{pool_, arena};
+    const auto cache = model_->make_cache(100);
+    std::vector<size_t> allocations;
+    GenerateOptions options;
+    options.ignore_eos = true;
+    options.lookup_tokens = lookup;
+    options.on_token = [&](int32_t, std::string_view) {
+      allocations.push_back(arena.num_allocations());
+      return true;
+    };
+    ASSERT_TRUE(generate(*model_, *tokenizer_, kPrompts[0], config, options, *cache, context).has_value());
+    EXPECT_EQ(allocations.front(), allocations.back()) << "lookup " << lookup;
+  }
+}
+
 TEST(LookupDecodingOfLlmInt8, IsRefusedWhereTokensSeeEachOther) {
   ThreadPool pool(1);
   Arena arena;
