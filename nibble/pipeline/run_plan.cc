@@ -43,7 +43,7 @@ KindSpeed speed_of(const LinearSize& size) {
   return {};
 }
 
-constexpr double kKvReadShare = 0.5;
+constexpr double kKvReadShare = 0.7;
 constexpr double kAttentionShare = 0.2;     // of the float32 peak
 constexpr double kSecondsPerLinear = 4e-6;  // starting and ending a loop of all threads
 
