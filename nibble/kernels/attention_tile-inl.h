@@ -155,11 +155,8 @@ inline void tile_values(const AttentionTile& tile, const E* values, size_t dim, 
   }
 }
 
-// From scores to weights, and what becomes of the sums so far. Weights of slots that the row does not see are
-// next to nothing, and nobody looks at them.
-NIBBLE_INLINE void weigh_scores(const AttentionShape& shape, size_t start, const float* value_scales,
-                                AttentionTile& tile, size_t r) {
-  constexpr size_t kStep = kLanes == 1 ? 1 : kAttentionBlock / kLanes;  // vectors in registers
+// The largest of a row's scores and what it has seen before. Slots that it does not see get the score -inf.
+inline float largest_score(const AttentionShape& shape, size_t start, const AttentionTile& tile, size_t r) {
   const AttentionRow& row = *tile.rows[r];
   const size_t first = tile.first[r];
   const size_t last = tile.last[r];
@@ -178,14 +175,18 @@ NIBBLE_INLINE void weigh_scores(const AttentionShape& shape, size_t start, const
   F32 largest = load(p);
   for (size_t j = kLanes; j < kAttentionBlock; j += kLanes) largest = max(largest, load(p + j));
   const float block_max = reduce_max(largest);
-  const float before = *tile.largest[r];
-  const float new_largest = block_max > before ? block_max : before;
+  return block_max > *tile.largest[r] ? block_max : *tile.largest[r];
+}
+
+// p := e^(p - largest), times the scales of the values if there are any; the sum before that, lane by lane.
+inline F32 exponentials(float largest, const float* value_scales, float* p) {
+  constexpr size_t kStep = kLanes == 1 ? 1 : kAttentionBlock / kLanes;  // vectors in registers
   F32 sum = set1(0.f);
   for (size_t j = 0; j < kAttentionBlock; j += kStep * kLanes) {
     F32 weights[kStep];
     NIBBLE_UNROLL
     for (size_t v = 0; v < kStep; ++v) {
-      weights[v] = exp(sub(load(p + j + v * kLanes), set1(new_largest)));
+      weights[v] = exp(sub(load(p + j + v * kLanes), set1(largest)));
       sum = add(sum, weights[v]);
     }
     NIBBLE_UNROLL
@@ -194,10 +195,26 @@ NIBBLE_INLINE void weigh_scores(const AttentionShape& shape, size_t start, const
       store(p + at, value_scales == nullptr ? weights[v] : mul(weights[v], load(value_scales + at)));
     }
   }
-  // Nothing is kept from before the first block: e^(-inf). Most often the largest score stays.
-  tile.keep[r] = *tile.total[r] == 0.f ? 0.f : before == new_largest ? 1.f : std::exp(before - new_largest);
-  *tile.total[r] = *tile.total[r] * tile.keep[r] + reduce_add(sum);
-  *tile.largest[r] = new_largest;
+  return sum;
+}
+
+// From scores to weights, and what becomes of the sums so far. Weights of slots that a row does not see are
+// next to nothing, and nobody looks at them. Step by step for all rows: each step waits for the one before
+// it, and rows do not wait for each other.
+template <size_t R>
+inline void weigh_scores(const AttentionShape& shape, size_t start, const float* value_scales,
+                         AttentionTile& tile) {
+  float largest[R];
+  F32 sums[R];
+  for (size_t r = 0; r < R; ++r) largest[r] = largest_score(shape, start, tile, r);
+  for (size_t r = 0; r < R; ++r) sums[r] = exponentials(largest[r], value_scales, tile.p[r]);
+  for (size_t r = 0; r < R; ++r) {
+    const float before = *tile.largest[r];
+    // Nothing is kept from before the first block: e^(-inf). Most often the largest score stays.
+    tile.keep[r] = *tile.total[r] == 0.f ? 0.f : before == largest[r] ? 1.f : std::exp(before - largest[r]);
+    *tile.total[r] = *tile.total[r] * tile.keep[r] + reduce_add(sums[r]);
+    *tile.largest[r] = largest[r];
+  }
 }
 
 template <size_t R, class E>
@@ -205,7 +222,7 @@ inline void weigh_rows(const AttentionShape& shape, const HeadBlock<E>& block, A
   size_t end = 0;
   for (size_t r = 0; r < R; ++r) end = tile.last[r] > end ? tile.last[r] : end;
   tile_scores<R>(shape, tile, block, end);
-  for (size_t r = 0; r < R; ++r) weigh_scores(shape, block.start, block.value_scales, tile, r);
+  weigh_scores<R>(shape, block.start, block.value_scales, tile);
 }
 
 template <size_t R, class E>
