@@ -41,6 +41,7 @@ Expected<GenerateResult> Conversation::answer(const std::vector<int32_t>& tokens
       .max_context = options_.max_context,
       .prefill_chunk = options_.prefill_chunk,
       .ignore_eos = options_.ignore_eos,
+      .lookup_tokens = options_.lookup_tokens,
       .cached_tokens = cached_,
       .on_token = [&on_text](int32_t, std::string_view text) { return on_text(text); },
   };

@@ -19,6 +19,7 @@ struct ConversationOptions {
   size_t max_context = 0;  // --ctx-size; 0: what the model allows
   size_t prefill_chunk = 512;
   bool ignore_eos = false;
+  size_t lookup_tokens = 0;
 };
 
 // One thread at a time. Borrows model, tokenizer and pool.

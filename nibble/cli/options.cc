@@ -150,6 +150,10 @@ void add_load_options(CLI::App& app, LoadOptions& options) {
                  "Kernels: auto, reference, or a name that GPTQConfig and AwqConfig know")
       ->type_name("NAME")
       ->group(loading);
+  add_choice(app, "--kv-cache-type", options.kv_cache_type,
+             "Stored keys and values; auto: f16, and f32 with --compute f32", {"auto", "f32", "f16", "int8"},
+             {{"fp32", "f32"}, {"float32", "f32"}, {"fp16", "f16"}, {"float16", "f16"}, {"q8_0", "int8"}})
+      ->group(loading);
   app.add_option("--max-memory", options.max_memory, "Refuse to load more than this: 8GB, cpu=8GB")
       ->type_name("SIZE")
       ->group(loading);
@@ -183,6 +187,7 @@ Expected<FromPretrainedOptions> LoadOptions::to_from_pretrained(const std::strin
   out.revision = revision;
   out.compute = compute == "f32" ? ComputeMode::kF32 : ComputeMode::kAuto;
   out.backend = backend;
+  out.kv_cache_type = kv_cache_type;
   out.show_progress = true;
   NIBBLE_RETURN_IF_ERROR(at("--backend", check_backend(backend)));
   if (!max_memory.empty()) {

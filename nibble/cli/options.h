@@ -71,6 +71,7 @@ struct LoadOptions {
   std::string attn_implementation = "sdpa";
   std::string compute = "auto";
   std::string backend = "auto";
+  std::string kv_cache_type = "auto";
   std::string max_memory;  // "8GB" or "cpu=8GB"
   std::string quantize;    // nf4, fp4, int8
   bool load_in_4bit = false;

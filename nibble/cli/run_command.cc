@@ -27,11 +27,14 @@ struct Options {
   std::optional<std::string> system;
   std::string chat_template;
   std::optional<int64_t> prefill_chunk;
+  std::optional<int64_t> lookup;
   bool raw = false;
 };
 
 // A base model goes on for ever; that is what few want of a prompt without a limit.
 constexpr size_t kDefaultNewTokens = 256;
+
+constexpr int64_t kMostLookupTokens = 64;
 
 // What stands ready to answer.
 struct Loaded {
@@ -61,6 +64,8 @@ void log_speed(const GenerateResult& result) {
            fmt::format("prompt {} tokens, {:.1f} tok/s; generation {} tokens, {:.1f} tok/s; peak memory {}",
                        result.prompt_tokens, prompt_rate(result), result.tokens.size(),
                        generation_rate(result), human_bytes(peak_memory_bytes())));
+  if (result.drafted_tokens == 0) return;
+  log_verbose("lookup: {} tokens drafted, {} accepted", result.drafted_tokens, result.accepted_tokens);
 }
 
 // The prompt; nothing for an interactive chat.
@@ -158,6 +163,8 @@ Status answer_one(const Options& options, const Loaded& loaded, Conversation& co
                      {"completion_tokens", result.tokens.size()},
                      {"prompt_tokens_per_second", prompt_rate(result)},
                      {"generation_tokens_per_second", generation_rate(result)},
+                     {"drafted_tokens", result.drafted_tokens},
+                     {"accepted_tokens", result.accepted_tokens},
                      {"load_seconds", loaded.load_seconds},
                      {"peak_memory_bytes", peak_memory_bytes()},
                      {"weight_bytes", loaded.model->weight_bytes().total()},
@@ -213,6 +220,7 @@ Status run(const Options& options) {
   ConversationOptions settings;
   if (options.load.ctx_size) settings.max_context = static_cast<size_t>(*options.load.ctx_size);
   if (options.prefill_chunk) settings.prefill_chunk = static_cast<size_t>(*options.prefill_chunk);
+  if (options.lookup) settings.lookup_tokens = static_cast<size_t>(*options.lookup);
   settings.ignore_eos = options.sampling.ignore_eos;
   Conversation conversation(*loaded.model, loaded.tokenizer, loaded.generation, settings, pool);
   return prompt ? answer_one(options, loaded, conversation, *prompt) : chat(options, loaded, conversation);
@@ -231,6 +239,9 @@ Action define(CLI::App& app) {
   app.add_flag("--raw", options->raw, "Continue the prompt as it is, without the chat template");
   add_sampling_options(app, options->sampling);
   add_load_options(app, options->load);
+  add_integer(app, "--lookup", options->lookup,
+              "Guess up to so many tokens from the text so far and check them in one pass (default: 0, off)",
+              0, kMostLookupTokens);
   add_integer(app, "--prefill-chunk", options->prefill_chunk, "Prompt tokens per forward pass (default: 512)",
               1, int64_t{1} << 20)
       ->group("Loading");

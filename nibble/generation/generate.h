@@ -23,6 +23,10 @@ struct GenerateOptions {
   size_t max_context = 0;      // --ctx-size; 0: what the model allows
   size_t prefill_chunk = 512;  // tokens per forward pass while reading the prompt
   bool ignore_eos = false;     // for benchmarks
+  // Prompt lookup: up to so many tokens are guessed from what stands in the sequence already and checked in
+  // one forward pass. Changes the speed alone: tokens are those of plain decoding, sampled ones as well.
+  // kInvalidArgument for a model whose tokens see each other (LLM.int8 in float32).
+  size_t lookup_tokens = 0;
   // The tokens that `cache` holds already, all of them. They count for repetition_penalty, and a model
   // with a cache_reset_length() cannot grow past it without them.
   std::span<const int32_t> cached_tokens = {};
@@ -38,6 +42,8 @@ struct GenerateResult {
   size_t prompt_tokens = 0;
   double prompt_seconds = 0;      // until the first token was chosen
   double generation_seconds = 0;  // from then on
+  size_t drafted_tokens = 0;      // guessed by prompt lookup,
+  size_t accepted_tokens = 0;     // and these were right
 };
 
 // `cache` holds what came before (empty for a new sequence), and prompt and completion afterwards, but

@@ -56,11 +56,12 @@ class ScriptedModel final : public CausalLM {
       NIBBLE_RETURN_IF_ERROR(chunk.cache->reserve(chunk.tokens.size()));
       chunk.cache->advance(chunk.tokens.size());
       EXPECT_EQ(logits.rows(), chunk.num_logits);
-      if (chunk.num_logits == 0) continue;
-      const size_t step = chunk.cache->size() - prompt_size_;
-      const int32_t next = step < script_.size() ? script_[step] : kEnd;
-      for (size_t id = 0; id < logits.cols(); ++id) logits.row(0)[id] = 0.f;
-      logits.row(0)[next] = step == nan_at ? std::numeric_limits<float>::quiet_NaN() : 10.f;
+      for (size_t row = 0; row < chunk.num_logits; ++row) {
+        const size_t step = chunk.cache->size() - (chunk.num_logits - 1 - row) - prompt_size_;
+        const int32_t next = step < script_.size() ? script_[step] : kEnd;
+        for (size_t id = 0; id < logits.cols(); ++id) logits.row(row)[id] = 0.f;
+        logits.row(row)[next] = step == nan_at ? std::numeric_limits<float>::quiet_NaN() : 10.f;
+      }
     }
     return {};
   }
@@ -382,6 +383,105 @@ TEST_F(Generate, CachedTokensCountForTheRepetitionPenalty) {
               ElementsAre(prompt[0]));
   options.cached_tokens = std::span(cached).first(2);
   EXPECT_FALSE(generate(model, tokenizer(), next, config, options, *cache, context).has_value());
+}
+
+// A draft of "one two" is right as long as the script repeats itself; everything is as without.
+class GenerateWithLookup : public Generate {
+ protected:
+  void SetUp() override {
+    Generate::SetUp();
+    options.lookup_tokens = 4;
+  }
+  const std::string text = "one two three one two three one two three one two four";
+};
+
+TEST_F(GenerateWithLookup, SaysTheSameInFewerPasses) {
+  const auto model = model_saying(text);
+  const auto result = run(model).value();
+  EXPECT_EQ(result.text, text);
+  EXPECT_EQ(shown, text);
+  EXPECT_EQ(shown_tokens, result.tokens);
+  EXPECT_EQ(result.finish_reason, FinishReason::kStop);
+  EXPECT_GT(result.accepted_tokens, 3u);
+  EXPECT_GE(result.drafted_tokens, result.accepted_tokens);
+  // Each pass gives one token and those that were accepted.
+  EXPECT_EQ(model.chunk_sizes.size() + result.accepted_tokens, result.tokens.size());
+  EXPECT_EQ(cache->size(), prompt.size() + result.tokens.size() - 1);
+}
+
+TEST_F(GenerateWithLookup, NothingIsDraftedBehindTheLastToken) {
+  const size_t length = encode(text).size();
+  for (size_t limit = 1; limit <= length; ++limit) {
+    config.max_new_tokens = limit;
+    const auto model = model_saying(text);
+    const auto result = run(model).value();
+    EXPECT_EQ(result.tokens.size(), limit);
+    EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+    EXPECT_EQ(cache->size(), prompt.size() + limit - 1);
+    EXPECT_LE(model.tokens_run.size(), prompt.size() + limit - 1 + result.drafted_tokens);
+  }
+}
+
+TEST_F(GenerateWithLookup, DraftsEndWithTheContext) {
+  const size_t length = encode(text).size();
+  for (size_t room = 0; room < length; ++room) {
+    const auto result = run(model_saying(text), prompt.size() + room).value();  // a larger pass would fail
+    EXPECT_EQ(result.finish_reason, FinishReason::kContextFull);
+    EXPECT_EQ(result.tokens.size(), room + 1);
+    EXPECT_EQ(cache->size(), prompt.size() + room);
+  }
+}
+
+TEST_F(GenerateWithLookup, EndTokenWithinADraftEndsTheCompletion) {
+  // The prompt has "one two three END", which is then said again.
+  const auto words = encode("one two three");
+  prompt = words;
+  prompt.push_back(kEnd);
+  const auto result = run(model_saying("one two three")).value();
+  EXPECT_EQ(result.text, "one two three");
+  EXPECT_EQ(result.finish_reason, FinishReason::kStop);
+  EXPECT_GT(result.accepted_tokens, 0u);
+  EXPECT_EQ(cache->size(), prompt.size() + words.size());
+}
+
+TEST_F(GenerateWithLookup, StopStringWithinADraftEndsTheCompletion) {
+  config.stop_strings = {"three one two three o"};
+  const auto result = run(model_saying(text)).value();
+  EXPECT_EQ(result.text, "one two ");
+  EXPECT_EQ(shown, "one two ");
+  EXPECT_EQ(result.finish_reason, FinishReason::kStopString);
+  EXPECT_GT(result.accepted_tokens, 0u);
+  EXPECT_EQ(cache->size(), prompt.size() + result.tokens.size() - 1);
+}
+
+TEST_F(GenerateWithLookup, CallbackMayStopWithinADraft) {
+  for (size_t stop = 1; stop < 8; ++stop) {
+    shown_tokens.clear();
+    on_token = [&] { return shown_tokens.size() < stop; };
+    const auto result = run(model_saying(text)).value();
+    EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+    EXPECT_EQ(result.tokens.size(), stop);
+    EXPECT_EQ(cache->size(), prompt.size() + stop - 1);
+  }
+}
+
+TEST_F(GenerateWithLookup, InterruptStopsWithinADraft) {
+  on_token = [this] {
+    if (shown_tokens.size() == 6) request_cancel();
+    return true;
+  };
+  const auto result = run(model_saying(text)).value();
+  EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(result.tokens.size(), 6u);
+  EXPECT_EQ(cache->size(), prompt.size() + 5);
+}
+
+TEST_F(GenerateWithLookup, DamagedLogitsOfARejectedDraftDoNoHarm) {
+  const auto words = encode(text);
+  const auto plain = run(model_saying(text)).value();
+  auto model = model_saying(text);
+  model.nan_at = words.size() + 1;  // behind the end token
+  EXPECT_EQ(run(model).value().tokens, plain.tokens);
 }
 
 TEST(FinishReasons, HaveNames) {

@@ -1,230 +1,182 @@
 // attend() of attention.h, compiled once per instruction set.
 
+#include "nibble/kernels/attention_cache-inl.h"
+#include "nibble/kernels/attention_tile-inl.h"
+
 namespace nibble::kernels::NIBBLE_NAMESPACE {
 
-// Rows go through a block of tokens in tiles: a tile of sums fills the registers, so that each key and
-// value that is loaded is used for all its rows. In what order a row adds up does not depend on them.
-#if NIBBLE_LANES == 16
-inline constexpr size_t kTileVectors = 4;
-#else
-inline constexpr size_t kTileVectors = 2;
-#endif
-inline constexpr size_t kTileRows = kLanes == 1 ? 2 : kAttentionTileRows;
-static_assert(kTileRows <= kAttentionTileRows);
+// The scratch memory of attend() and attend_piece(), one behind the other.
+struct AttentionScratch {
+  AttentionScratch(const AttentionShape& shape, size_t num_rows, float* memory)
+      : p(memory),
+        widened(p + kAttentionTilesAtOnce * kAttentionTileRows * kAttentionBlock),
+        part(attention_part_at(shape, num_rows, widened + attention_widened_floats(shape, num_rows))),
+        largest(part.sums + attention_part_floats(shape, num_rows)),
+        total(largest + num_rows) {}
 
-// Some rows, what they have seen so far, and their part of the scratch memory.
-struct AttentionTile {
-  const AttentionRow* rows[kTileRows];
-  float* largest[kTileRows];  // score
-  float* total[kTileRows];    // sum of e^(score - largest); `out` holds the sum of values weighted so
-  float* p[kTileRows];        // [kAttentionBlock]: scores, then weights
-  size_t first[kTileRows];    // slots of the block that a row sees: [first, last)
-  size_t last[kTileRows];
-  float keep[kTileRows];  // factor of what was seen before
-  size_t size = 0;
+  float* p;        // [kAttentionTilesAtOnce * kAttentionTileRows][kAttentionBlock]
+  float* widened;  // keys and values of a block as floats
+  AttentionPart part;
+  float* largest;  // [num_rows], of the pieces so far
+  float* total;    // the same
 };
 
-// p[j] = scale * (query . key j), for all tokens of a block and R rows.
-template <size_t R>
-inline void tile_scores(const AttentionShape& shape, const AttentionTile& tile, size_t from,
-                        const float* keys) {
-  constexpr size_t V = R == 1 && kLanes < 16 ? 4 : kTileVectors;  // of one row four hide the latency
-  const F32 scale = set1(shape.scale);
-  for (size_t j = 0; j < kAttentionBlock; j += V * kLanes) {
-    F32 sums[R][V];
-    NIBBLE_UNROLL
-    for (size_t r = 0; r < R; ++r) {
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < V; ++v) sums[r][v] = set1(0.f);
+// Tiles that go through the keys of a block one after the other, and then through its values: either fit the
+// first-level cache, with the weights of all rows, but not both.
+template <class E>
+inline void attend_tiles(const AttentionShape& shape, const HeadBlock<E>& block, AttentionTile* tiles,
+                         size_t num_tiles) {
+  for (size_t i = 0; i < num_tiles; ++i) weigh_tile(shape, block, tiles[i]);
+  for (size_t i = 0; i < num_tiles; ++i) sum_tile(shape, block, tiles[i]);
+}
+
+template <class E>
+inline void attend_block(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                         const HeadBlock<E>& block, const AttentionPart& part, float* p) {
+  AttentionTile tiles[kAttentionTilesAtOnce];
+  size_t num_tiles = 0;  // that are full
+  const size_t end = block.start + kAttentionBlock;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const AttentionRow& row = rows[r];
+    if (row.last <= block.start || row.first >= end) continue;
+    AttentionTile& tile = tiles[num_tiles];
+    const size_t i = tile.size++;
+    tile.rows[i] = &row;
+    tile.sums[i] = part.sums + r * shape.value_head_dim;
+    tile.largest[i] = part.largest + r;
+    tile.total[i] = part.total + r;
+    tile.p[i] = p + (num_tiles * kTileRows + i) * kAttentionBlock;
+    tile.first[i] = row.first > block.start ? row.first - block.start : 0;
+    tile.last[i] = row.last < end ? row.last - block.start : kAttentionBlock;
+    if (tile.size < kTileRows) continue;
+    if (++num_tiles < kAttentionTilesAtOnce) continue;
+    attend_tiles(shape, block, tiles, num_tiles);
+    for (AttentionTile& done : tiles) done.size = 0;
+    num_tiles = 0;
+  }
+  if (num_tiles < kAttentionTilesAtOnce && tiles[num_tiles].size > 0) ++num_tiles;
+  attend_tiles(shape, block, tiles, num_tiles);
+}
+
+// Blocks of elements E. For many rows they are turned to floats once, which changes no bit.
+template <class E>
+inline void attend_blocks(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                          const AttentionBlocks& kv, size_t begin_block, size_t end_block,
+                          const AttentionPart& part, const AttentionScratch& scratch) {
+  const HeadBlockLayout at = head_block_layout(kv.type, shape.head_dim, shape.value_head_dim);
+  const bool scaled = kv.type == KvCacheType::kInt8;
+  for (size_t b = begin_block; b < end_block; ++b) {
+    const std::byte* const memory = kv.blocks[b] + kv.offset;
+    const HeadBlock<E> block = {
+        reinterpret_cast<const E*>(memory + at.keys),
+        reinterpret_cast<const E*>(memory + at.values),
+        scaled ? reinterpret_cast<const float*>(memory + at.key_scales) : nullptr,
+        scaled ? reinterpret_cast<const float*>(memory + at.value_scales) : nullptr,
+        b * kAttentionBlock,
+    };
+    if (sizeof(E) == sizeof(float) || attention_widened_floats(shape, rows.size()) == 0) {
+      attend_block(shape, rows, block, part, scratch.p);
+      continue;
     }
-    for (size_t d = 0; d < shape.head_dim; ++d) {
-      F32 key[V];
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < V; ++v) key[v] = load(keys + d * kAttentionBlock + j + v * kLanes);
-      NIBBLE_UNROLL
-      for (size_t r = 0; r < R; ++r) {
-        const F32 q = set1(tile.rows[from + r]->query[d]);
-        NIBBLE_UNROLL
-        for (size_t v = 0; v < V; ++v) sums[r][v] = fmadd(q, key[v], sums[r][v]);
-      }
-    }
-    NIBBLE_UNROLL
-    for (size_t r = 0; r < R; ++r) {
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < V; ++v) store(tile.p[from + r] + j + v * kLanes, mul(sums[r][v], scale));
-    }
+    float* const keys = scratch.widened;
+    float* const values = keys + kAttentionBlock * shape.head_dim;
+    widen(block.keys, kAttentionBlock * shape.head_dim, keys);
+    widen(block.values, kAttentionBlock * shape.value_head_dim, values);
+    attend_block(shape, rows,
+                 HeadBlock<float>{keys, values, block.key_scales, block.value_scales, block.start}, part,
+                 scratch.p);
   }
 }
 
-// out = out * keep + sum of p[j] * value j, for slots [first, last) and channels [d, dim) of one row.
-inline void add_values(const AttentionShape& shape, const float* p, const float* values, size_t first,
-                       size_t last, float keep, size_t d, float* out) {
-  const size_t dim = shape.value_head_dim;
-  for (; d < dim; d += 2 * kLanes) {
-    const size_t n0 = dim - d;
-    const size_t n1 = n0 > kLanes ? n0 - kLanes : 0;
-    F32 sum0 = mul(load_n(out + d, n0), set1(keep));
-    F32 sum1 = n1 > 0 ? mul(load_n(out + d + kLanes, n1), set1(keep)) : set1(0.f);
-    for (size_t j = first; j < last; ++j) {
-      const float* const v = values + j * dim + d;
-      const F32 weight = set1(p[j]);
-      sum0 = fmadd(weight, load_n(v, n0), sum0);
-      if (n1 > 0) sum1 = fmadd(weight, load_n(v + kLanes, n1), sum1);
-    }
-    store_n(out + d, sum0, n0);
-    if (n1 > 0) store_n(out + d + kLanes, sum1, n1);
-  }
-}
-
-// The same for slots that all rows of a full tile see.
-inline void tile_values(const AttentionShape& shape, const AttentionTile& tile, const float* values,
-                        size_t first, size_t last) {
-  const size_t dim = shape.value_head_dim;
-  size_t d = 0;
-  for (; d + kTileVectors * kLanes <= dim; d += kTileVectors * kLanes) {
-    F32 sums[kTileRows][kTileVectors];
-    NIBBLE_UNROLL
-    for (size_t r = 0; r < kTileRows; ++r) {
-      const float* const out = tile.rows[r]->out + d;
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < kTileVectors; ++v) {
-        sums[r][v] = mul(load(out + v * kLanes), set1(tile.keep[r]));
-      }
-    }
-    for (size_t j = first; j < last; ++j) {
-      F32 value[kTileVectors];
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < kTileVectors; ++v) value[v] = load(values + j * dim + d + v * kLanes);
-      NIBBLE_UNROLL
-      for (size_t r = 0; r < kTileRows; ++r) {
-        const F32 weight = set1(tile.p[r][j]);
-        NIBBLE_UNROLL
-        for (size_t v = 0; v < kTileVectors; ++v) sums[r][v] = fmadd(weight, value[v], sums[r][v]);
-      }
-    }
-    NIBBLE_UNROLL
-    for (size_t r = 0; r < kTileRows; ++r) {
-      NIBBLE_UNROLL
-      for (size_t v = 0; v < kTileVectors; ++v) store(tile.rows[r]->out + d + v * kLanes, sums[r][v]);
-    }
-  }
-  if (d == dim) return;
-  for (size_t r = 0; r < kTileRows; ++r) {
-    add_values(shape, tile.p[r], values, first, last, tile.keep[r], d, tile.rows[r]->out);
-  }
-}
-
-// From scores to weights, and what becomes of the sums so far.
-inline void weigh_scores(const AttentionShape& shape, size_t start, AttentionTile& tile, size_t r) {
-  const AttentionRow& row = *tile.rows[r];
-  const size_t first = tile.first[r];
-  const size_t last = tile.last[r];
-  float* const p = tile.p[r];
-  if (shape.soft_cap > 0.f) {
-    const F32 cap = set1(shape.soft_cap);
-    for (size_t j = 0; j < kAttentionBlock; j += kLanes) {
-      store(p + j, mul(cap, tanh(div(load(p + j), cap))));
-    }
-  }
-  if (row.alibi_slope != 0.f) {
-    for (size_t j = first; j < last; ++j) {
-      p[j] -= row.alibi_slope * static_cast<float>(row.last - 1 - (start + j));
-    }
-  }
-  for (size_t j = 0; j < first; ++j) p[j] = -HUGE_VALF;
-  for (size_t j = last; j < kAttentionBlock; ++j) p[j] = -HUGE_VALF;
-  F32 maxima = load(p);
-  for (size_t j = kLanes; j < kAttentionBlock; j += kLanes) maxima = max(maxima, load(p + j));
-  const float block_max = reduce_max(maxima);
-  const float new_largest = block_max > *tile.largest[r] ? block_max : *tile.largest[r];
-  for (size_t j = 0; j < kAttentionBlock; j += kLanes) {
-    store(p + j, exp(sub(load(p + j), set1(new_largest))));
-  }
-  for (size_t j = 0; j < first; ++j) p[j] = 0.f;
-  for (size_t j = last; j < kAttentionBlock; ++j) p[j] = 0.f;
-  F32 sums = load(p);
-  for (size_t j = kLanes; j < kAttentionBlock; j += kLanes) sums = add(sums, load(p + j));
-  const float sum = reduce_add(sums);
-  // Nothing is kept from before the first block: e^(-inf).
-  tile.keep[r] = *tile.total[r] == 0.f ? 0.f : std::exp(*tile.largest[r] - new_largest);
-  *tile.total[r] = *tile.total[r] * tile.keep[r] + sum;
-  *tile.largest[r] = new_largest;
-}
-
-inline void attend_tile(const AttentionShape& shape, size_t start, const float* keys, const float* values,
-                        AttentionTile& tile) {
-  const bool full = tile.size == kTileRows;
-  if (full) {
-    tile_scores<kTileRows>(shape, tile, 0, keys);
-  } else {
-    for (size_t r = 0; r < tile.size; ++r) tile_scores<1>(shape, tile, r, keys);
-  }
-  size_t common_first = 0;
-  size_t common_last = kAttentionBlock;
-  for (size_t r = 0; r < tile.size; ++r) {
-    weigh_scores(shape, start, tile, r);
-    common_first = tile.first[r] > common_first ? tile.first[r] : common_first;
-    common_last = tile.last[r] < common_last ? tile.last[r] : common_last;
-  }
-  const bool together = full && common_first < common_last;
-  for (size_t r = 0; r < tile.size; ++r) {
-    const size_t end = together ? common_first : tile.last[r];
-    if (tile.first[r] >= end) continue;
-    add_values(shape, tile.p[r], values, tile.first[r], end, tile.keep[r], 0, tile.rows[r]->out);
-    tile.keep[r] = 1.f;
-  }
-  if (!together) return;
-  tile_values(shape, tile, values, common_first, common_last);
-  for (size_t r = 0; r < tile.size; ++r) {
-    if (common_last < tile.last[r]) {
-      add_values(shape, tile.p[r], values, common_last, tile.last[r], 1.f, 0, tile.rows[r]->out);
-    }
-  }
-}
-
-inline void attend(const AttentionShape& shape, const AttentionRow* rows, size_t num_rows,
-                   const AttentionBlocks& kv, float* scratch) {
-  float* const largest = scratch;
-  float* const total = scratch + num_rows;
-  AttentionTile tile;
-  for (size_t i = 0; i < kTileRows; ++i) tile.p[i] = scratch + 2 * num_rows + i * kAttentionBlock;
-
-  size_t begin = static_cast<size_t>(-1);
-  size_t end = 0;
-  for (size_t r = 0; r < num_rows; ++r) {
-    largest[r] = -HUGE_VALF;
-    total[r] = 0.f;
-    for (size_t d = 0; d < shape.value_head_dim; ++d) rows[r].out[d] = 0.f;
+inline void attend_piece_with(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                              const AttentionBlocks& kv, size_t piece, const AttentionPart& part,
+                              const AttentionScratch& scratch) {
+  size_t begin = (piece + 1) * kAttentionPiece;
+  size_t end = piece * kAttentionPiece;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    part.largest[r] = -HUGE_VALF;
+    part.total[r] = 0.f;
+    for (size_t d = 0; d < shape.value_head_dim; ++d) part.sums[r * shape.value_head_dim + d] = 0.f;
     begin = rows[r].first < begin ? rows[r].first : begin;
     end = rows[r].last > end ? rows[r].last : end;
   }
-  for (size_t b = begin / kAttentionBlock; b * kAttentionBlock < end; ++b) {
-    const size_t start = b * kAttentionBlock;
-    const float* const keys = kv.blocks[b] + kv.key_offset;
-    const float* const values = kv.blocks[b] + kv.value_offset;
-    for (size_t r = 0; r < num_rows; ++r) {
-      const AttentionRow& row = rows[r];
-      if (row.last > start && row.first < start + kAttentionBlock) {
-        const size_t i = tile.size++;
-        tile.rows[i] = &row;
-        tile.largest[i] = largest + r;
-        tile.total[i] = total + r;
-        tile.first[i] = row.first > start ? row.first - start : 0;
-        tile.last[i] = row.last - start < kAttentionBlock ? row.last - start : kAttentionBlock;
-      }
-      if (tile.size == kTileRows || r + 1 == num_rows) {
-        attend_tile(shape, start, keys, values, tile);
-        tile.size = 0;
-      }
+  if (begin < piece * kAttentionPiece) begin = piece * kAttentionPiece;
+  if (end > (piece + 1) * kAttentionPiece) end = (piece + 1) * kAttentionPiece;
+  if (begin >= end) return;
+  const size_t begin_block = begin / kAttentionBlock;
+  const size_t end_block = (end + kAttentionBlock - 1) / kAttentionBlock;
+  if (kv.type == KvCacheType::kF32) {
+    attend_blocks<float>(shape, rows, kv, begin_block, end_block, part, scratch);
+  } else if (kv.type == KvCacheType::kF16) {
+    attend_blocks<uint16_t>(shape, rows, kv, begin_block, end_block, part, scratch);
+  } else {
+    attend_blocks<int8_t>(shape, rows, kv, begin_block, end_block, part, scratch);
+  }
+}
+
+inline void attend_piece(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                         const AttentionBlocks& kv, size_t piece, const AttentionPart& part, float* scratch) {
+  attend_piece_with(shape, rows, kv, piece, part, AttentionScratch(shape, rows.size(), scratch));
+}
+
+// Adds row r of a later part to what `out`, `largest` and `total` hold of the earlier ones.
+inline void merge_row(const AttentionShape& shape, const AttentionPart& part, size_t r, float* out,
+                      float* largest, float* total) {
+  const size_t dim = shape.value_head_dim;
+  const float* const sums = part.sums + r * dim;
+  if (part.total[r] == 0.f) return;
+  if (*total == 0.f) {
+    for (size_t d = 0; d < dim; ++d) out[d] = sums[d];
+    *largest = part.largest[r];
+    *total = part.total[r];
+    return;
+  }
+  const float new_largest = part.largest[r] > *largest ? part.largest[r] : *largest;
+  const float keep = std::exp(*largest - new_largest);
+  const float take = std::exp(part.largest[r] - new_largest);
+  for (size_t d = 0; d < dim; d += kLanes) {
+    const size_t n = dim - d;
+    store_n(out + d, fmadd(load_n(sums + d, n), set1(take), mul(load_n(out + d, n), set1(keep))), n);
+  }
+  *total = part.total[r] * take + *total * keep;
+  *largest = new_largest;
+}
+
+inline void divide_row(const AttentionShape& shape, float total, float* out) {
+  const F32 inverse = set1(1.f / total);
+  for (size_t d = 0; d < shape.value_head_dim; d += kLanes) {
+    const size_t n = shape.value_head_dim - d;
+    store_n(out + d, mul(load_n(out + d, n), inverse), n);
+  }
+}
+
+inline void merge_parts(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                        std::span<const AttentionPart> parts) {
+  for (size_t r = 0; r < rows.size(); ++r) {
+    float largest = -HUGE_VALF;
+    float total = 0.f;
+    for (size_t i = 0; i < parts.size(); ++i) merge_row(shape, parts[i], r, rows[r].out, &largest, &total);
+    divide_row(shape, total, rows[r].out);
+  }
+}
+
+inline void attend(const AttentionShape& shape, std::span<const AttentionRow> rows, const AttentionBlocks& kv,
+                   float* memory) {
+  const AttentionScratch scratch(shape, rows.size(), memory);
+  size_t begin = static_cast<size_t>(-1);
+  size_t end = 0;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    scratch.total[r] = 0.f;
+    begin = rows[r].first < begin ? rows[r].first : begin;
+    end = rows[r].last > end ? rows[r].last : end;
+  }
+  for (size_t piece = begin / kAttentionPiece; piece * kAttentionPiece < end; ++piece) {
+    attend_piece_with(shape, rows, kv, piece, scratch.part, scratch);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      merge_row(shape, scratch.part, r, rows[r].out, scratch.largest + r, scratch.total + r);
     }
   }
-  for (size_t r = 0; r < num_rows; ++r) {
-    const F32 inverse = set1(1.f / total[r]);
-    for (size_t d = 0; d < shape.value_head_dim; d += kLanes) {
-      const size_t n = shape.value_head_dim - d;
-      store_n(rows[r].out + d, mul(load_n(rows[r].out + d, n), inverse), n);
-    }
-  }
+  for (size_t r = 0; r < rows.size(); ++r) divide_row(shape, scratch.total[r], rows[r].out);
 }
 
 }  // namespace nibble::kernels::NIBBLE_NAMESPACE

@@ -18,6 +18,19 @@
 namespace nibble {
 namespace {
 
+// What was asked for, or what the other options make of "auto".
+Expected<KvCacheType> kv_cache_type_of(const FromPretrainedOptions& options) {
+  if (options.kv_cache_type == "auto") {
+    const bool exact = options.compute == ComputeMode::kF32 || options.attn_implementation == "eager";
+    return exact ? KvCacheType::kF32 : KvCacheType::kF16;
+  }
+  for (const KvCacheType type : {KvCacheType::kF32, KvCacheType::kF16, KvCacheType::kInt8}) {
+    if (options.kv_cache_type == kv_cache_type_name(type)) return type;
+  }
+  return fail(ErrorCode::kInvalidArgument, "kv_cache_type \"{}\"", options.kv_cache_type)
+      .with_fix("Use auto, f32, f16 or int8.");
+}
+
 Status check_options(const FromPretrainedOptions& options) {
   if (options.device_map != "auto" && options.device_map != "cpu") {
     return fail(ErrorCode::kUnsupported, "device_map \"{}\"", options.device_map)
@@ -29,6 +42,7 @@ Status check_options(const FromPretrainedOptions& options) {
     return fail(ErrorCode::kInvalidArgument, "attn_implementation \"{}\"", options.attn_implementation)
         .with_fix("Use eager, sdpa or flash_attention_2.");
   }
+  NIBBLE_RETURN_IF_ERROR(kv_cache_type_of(options));
   return check_backend(options.backend);
 }
 
@@ -226,10 +240,12 @@ Expected<std::unique_ptr<CausalLM>> load_pretrained(ModelFiles files, const From
              at(origin.files.name, load_weights(spec, config, prefix_missing, loader)));
   origin.bytes = loader.bytes();
   origin.num_parameters = loader.num_parameters();
+  NIBBLE_TRY(const KvCacheType kv_cache_type, kv_cache_type_of(options));
   const bool eager = options.attn_implementation == "eager";
   auto decoder = std::make_unique<Decoder>(std::move(spec), std::move(config), std::move(weights),
-                                           std::move(origin), options.compute, eager);
-  log_verbose("backend {}: {}", options.backend, decoder->kernels());
+                                           std::move(origin), options.compute, eager, kv_cache_type);
+  log_verbose("backend {}: {}; KV cache {}", options.backend, decoder->kernels(),
+              kv_cache_type_name(kv_cache_type));
   return decoder;
 }
 

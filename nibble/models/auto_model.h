@@ -39,6 +39,7 @@ struct FromPretrainedOptions {
   std::string revision = {};
   ComputeMode compute = ComputeMode::kAuto;
   std::string backend = "auto";
+  std::string kv_cache_type = "auto";  // "f32", "f16", "int8"; "auto": f16, but f32 where compute is kF32
   bool show_progress = false;
 };
 

@@ -41,6 +41,8 @@ struct AttentionStep {
   size_t cache_layer = 0;
   bool eager = false;  // the plain reference
 };
+// Tokens that read a head's keys and values together, of a model with `group` query heads for one of keys.
+size_t attention_tile_tokens(size_t group);
 void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> qkv,
                    MatrixView<float> out, ExecutionContext& context);
 

@@ -29,6 +29,8 @@ struct SequenceChunk {
   // Length that the sequence is known to reach: of the whole prompt while it is read in chunks; 0:
   // with these tokens. Only rotary kinds whose frequencies grow with the length look at it.
   size_t known_length = 0;
+  // Each token as if it had come in a chunk of its own: of guesses nobody knows how many will stand.
+  bool one_by_one = false;
 };
 
 // Bytes by what they are for; of the weights as they stand in memory.

@@ -9,17 +9,19 @@
 namespace nibble {
 
 Decoder::Decoder(DecoderSpec spec, PretrainedConfig config, DecoderWeights weights, DecoderOrigin origin,
-                 ComputeMode compute, bool eager_attention)
+                 ComputeMode compute, bool eager_attention, KvCacheType kv_cache_type)
     : spec_(std::move(spec)),
       config_(std::move(config)),
       weights_(std::move(weights)),
       origin_(std::move(origin)),
       compute_(compute),
-      eager_attention_(eager_attention) {}
+      eager_attention_(eager_attention),
+      kv_cache_type_(kv_cache_type) {}
 
 std::unique_ptr<KvCache> Decoder::make_cache(size_t max_tokens) const {
   return std::make_unique<KvCache>(
-      KvCacheShape{config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim}, max_tokens);
+      KvCacheShape{config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, kv_cache_type_},
+      max_tokens);
 }
 
 size_t Decoder::cache_reset_length() const { return weights_.rope ? weights_.rope->switch_length() : 0; }

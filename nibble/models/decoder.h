@@ -61,7 +61,7 @@ struct DecoderOrigin {
 class Decoder final : public CausalLM {
  public:
   Decoder(DecoderSpec spec, PretrainedConfig config, DecoderWeights weights, DecoderOrigin origin,
-          ComputeMode compute, bool eager_attention);
+          ComputeMode compute, bool eager_attention, KvCacheType kv_cache_type);
 
   Status forward(std::span<const SequenceChunk> chunks, MatrixView<float> logits,
                  ExecutionContext& context) const override;
@@ -110,6 +110,7 @@ class Decoder final : public CausalLM {
   const DecoderOrigin origin_;
   const ComputeMode compute_;
   const bool eager_attention_;
+  const KvCacheType kv_cache_type_;
 };
 
 }  // namespace nibble

@@ -100,7 +100,6 @@ class Walk {
   }
 
   void attention() {
-    constexpr size_t kQueryTile = 16;  // block_steps.cc
     const size_t q = config_.num_attention_heads * config_.head_dim;
     const size_t kv = config_.num_key_value_heads * config_.head_dim;
     const ArenaMeter::Scope scope(meter_);
@@ -110,8 +109,10 @@ class Walk {
     meter_.take_matrix(tokens_, q);
     {
       const ArenaMeter::Scope inner(meter_);
-      const size_t rows = kQueryTile * (config_.num_attention_heads / config_.num_key_value_heads);
-      meter_.take(threads_ * kernels::attention_scratch(rows) * sizeof(float));
+      const size_t group = config_.num_attention_heads / config_.num_key_value_heads;
+      const size_t rows = group * std::min(attention_tile_tokens(group), tokens_);
+      const kernels::AttentionShape shape = {config_.head_dim, config_.head_dim};
+      meter_.take(threads_ * kernels::attention_scratch(shape, rows) * sizeof(float));
       meter_.take(threads_ * rows * sizeof(kernels::AttentionRow));
     }
     linear(modules_.o, tokens_);

@@ -231,9 +231,9 @@ void fill_from_config(const PretrainedConfig& config, ModelSummary& summary) {
         std::pair("vocab_size", config.vocab_size)}) {
     if (value > 0) summary.config[key] = value;
   }
-  // A key and a value of head_dim floats per layer and key-value head.
+  // A key and a value of head_dim half floats per layer and key-value head.
   const auto values = num_elements({config.num_hidden_layers, config.num_key_value_heads, config.head_dim});
-  if (values && *values > 0) summary.kv_bytes_per_token = *values * 2 * sizeof(float);
+  if (values && *values > 0) summary.kv_bytes_per_token = *values * 2 * sizeof(uint16_t);
 }
 
 Status find_tokenizer(const ModelFiles& files, ModelSummary& summary) {

@@ -16,11 +16,18 @@ struct KvCacheShape {
   size_t num_layers = 0;
   size_t num_key_value_heads = 0;
   size_t head_dim = 0;
+  KvCacheType type = KvCacheType::kF32;
 };
 
-// One thread at a time. Memory is taken in blocks of kAttentionBlock tokens as the sequence grows;
-// a block holds, for each layer and head, the keys [head_dim][kAttentionBlock] and then the values
-// [kAttentionBlock][head_dim].
+// Bytes of kAttentionBlock tokens in all layers.
+size_t kv_block_bytes(const KvCacheShape& shape);
+// Blocks that are taken from the system together, for a sequence of at most `max_tokens`: as many as fill
+// huge pages well.
+size_t kv_blocks_per_buffer(const KvCacheShape& shape, size_t max_tokens);
+
+// One thread at a time. Memory is taken as the sequence grows, in buffers for a few blocks of
+// kAttentionBlock tokens. What a head has in a buffer lies together, block behind block, so that reading it
+// is one stream; of a block: kernels/attention_cache.h.
 class KvCache {
  public:
   KvCache(const KvCacheShape& shape, size_t max_tokens);
@@ -44,13 +51,14 @@ class KvCache {
   kernels::AttentionBlocks head(size_t layer, size_t kv_head) const;
 
  private:
-  size_t offset(size_t layer, size_t kv_head) const;  // of the head's keys in a block, in floats
+  size_t offset(size_t layer, size_t kv_head) const;  // of what a head has in a buffer, in bytes
 
   KvCacheShape shape_;
   size_t max_tokens_;
+  size_t blocks_per_buffer_;
   size_t size_ = 0;
   std::vector<AlignedBuffer> buffers_;
-  std::vector<float*> blocks_;  // the same, as attention wants them
+  std::vector<std::byte*> blocks_;  // the block of layer 0, head 0; others lie offset() behind it
 };
 
 }  // namespace nibble

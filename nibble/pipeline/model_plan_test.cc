@@ -119,8 +119,8 @@ TEST(ModelPlan, MemoryGrowsWithContextAndSequences) {
     EXPECT_GE(run.peak_memory, before) << context;
     before = run.peak_memory;
   }
-  // 3 layers, 4 heads of 32, keys and values, in blocks of 64 tokens.
-  EXPECT_EQ(run_of(source, 65).kv_bytes, 128u * 3 * 4 * 32 * 2 * sizeof(float));
+  // 3 layers, 4 heads of 32, keys and values in half precision, in blocks of 64 tokens.
+  EXPECT_EQ(run_of(source, 65).kv_bytes, 128u * 3 * 4 * 32 * 2 * sizeof(uint16_t));
   EXPECT_EQ(run_of(source, 65, 3).kv_bytes, 3 * run_of(source, 65).kv_bytes);
   EXPECT_GT(run_of(source, 64, 3).peak_memory, run_of(source, 64).peak_memory);
 }

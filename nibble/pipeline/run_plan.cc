@@ -44,7 +44,7 @@ KindSpeed speed_of(const LinearSize& size) {
   return {};
 }
 
-constexpr double kKvReadShare = 0.5;
+constexpr double kKvReadShare = 0.7;
 constexpr double kAttentionShare = 0.2;     // of the float32 peak
 constexpr double kSecondsPerLinear = 4e-6;  // starting and ending a loop of all threads
 
@@ -93,15 +93,17 @@ size_t stored_bytes(const ModelSource& source, const std::string& tensor) {
   return info == nullptr ? 0 : num_bytes(*info).value_or(0);
 }
 
-size_t kv_bytes_per_token(const PretrainedConfig& config) {
-  return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * sizeof(float);
+KvCacheShape kv_cache_shape(const PretrainedConfig& config, const RunSettings& settings) {
+  return {config.num_hidden_layers, config.num_key_value_heads, config.head_dim, settings.kv_cache_type};
 }
 
-// Of one sequence, in the blocks of nn/kv_cache.h. A window of attention does not shorten the cache.
+// Of one sequence, in the buffers of nn/kv_cache.h. A window of attention does not shorten the cache.
 size_t kv_cache_bytes(const PretrainedConfig& config, const RunSettings& settings) {
-  const size_t blocks = (settings.context + kernels::kAttentionBlock - 1) / kernels::kAttentionBlock;
-  const size_t block = kv_bytes_per_token(config) * kernels::kAttentionBlock;
-  return blocks * buffer_resident_bytes(block, settings.huge_pages);
+  const KvCacheShape shape = kv_cache_shape(config, settings);
+  const size_t blocks = kv_blocks_per_buffer(shape, settings.context);
+  const size_t tokens = blocks * kernels::kAttentionBlock;
+  const size_t buffers = (settings.context + tokens - 1) / tokens;
+  return buffers * buffer_resident_bytes(blocks * kv_block_bytes(shape), settings.huge_pages);
 }
 
 // Rows of an embedding are read one by one, here and there, each with the pages around it. A text of n tokens
@@ -189,8 +191,8 @@ void estimate_speed(const ModelSource& source, const std::map<std::string, Modul
   if (speed.read.all_threads <= 0 || speed.f32.all_threads <= 0) return;
   const PretrainedConfig& config = source.config;
   const Work work = linear_work(source, modules, speed);
-  const double kv_per_layer =
-      static_cast<double>(kv_bytes_per_token(config)) / static_cast<double>(config.num_hidden_layers);
+  const double kv_per_layer = static_cast<double>(kv_block_bytes(kv_cache_shape(config, settings))) /
+                              static_cast<double>(config.num_hidden_layers * kernels::kAttentionBlock);
   const double full =
       seen_tokens(source.spec, settings.context) * kv_per_layer / (speed.read.all_threads * kKvReadShare);
   // A prompt of one chunk: each token sees half of it. Scores and sums of values: four operations.

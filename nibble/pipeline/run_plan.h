@@ -10,6 +10,7 @@
 
 #include "nibble/linalg/machine_speed.h"
 #include "nibble/models/model_source.h"
+#include "nibble/nn/kv_cache.h"
 #include "nibble/nn/linear_size.h"
 #include "nibble/pipeline/jobs.h"
 
@@ -20,6 +21,7 @@ struct RunSettings {
   size_t parallel = 1;    // sequences at once
   size_t prefill_chunk = 512;
   size_t threads = 1;
+  KvCacheType kv_cache_type = KvCacheType::kF16;
   bool huge_pages = true;  // transparent ones are there for large buffers
 };
 

@@ -83,7 +83,8 @@ TEST_P(Inspect, NumbersAreThoseOfTheFile) {
   EXPECT_EQ(json["model_type"], "llama");
   EXPECT_EQ(json["supported"], true);
   EXPECT_EQ(json["context_length"], 1024);
-  EXPECT_EQ(json["kv_bytes_per_token"], 3 * 4 * 32 * 2 * 4);  // layers, heads, head_dim, key and value, float
+  EXPECT_EQ(json["kv_bytes_per_token"],
+            3 * 4 * 32 * 2 * 2);  // layers, heads, head_dim, key and value, float16
   EXPECT_EQ(json["tokenizer"], "BPE");
   EXPECT_EQ(json["chat_template"], true);
   EXPECT_EQ(json["config"]["hidden_size"], 256);

@@ -85,16 +85,46 @@ TEST(Run, StderrEndsWithSpeedAndMemoryInOneLine) {
   EXPECT_EQ(run_program(greedy(model("tiny-llama"), {"-p", kPrompt, "-q"})).err, "");
 }
 
+TEST(Run, LookupChangesTheSpeedAlone) {
+  const std::string prompt = "one two three four, one two three four, one two";
+  const std::string gptq = model("gptq-4b-g128");
+  const Json plain = run_program(greedy(gptq, {"-p", prompt, "--json"})).json();
+  EXPECT_EQ(plain["drafted_tokens"], 0);
+  const Json drafted = run_program(greedy(gptq, {"-p", prompt, "--lookup", "4", "--json"})).json();
+  EXPECT_EQ(drafted["text"], plain["text"]);
+  EXPECT_GT(drafted["drafted_tokens"], 0);
+  const ProgramResult verbose = run_program(greedy(gptq, {"-p", prompt, "--lookup", "4", "-v"}));
+  EXPECT_THAT(verbose.err, HasSubstr("lookup: "));
+  const ProgramResult refused = run_program(greedy(model("bnb-int8"), {"-p", prompt, "--lookup", "4"}));
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--lookup 0"));
+}
+
+TEST(Run, CacheTypesAreChosenByName) {
+  const std::string tiny = model("tiny-llama");
+  const ProgramResult verbose = run_program({"run", tiny, "--raw", "-p", "x", "-n", "1", "-v"});
+  EXPECT_THAT(verbose.err, HasSubstr("KV cache f16"));
+  const ProgramResult exact = run_program(greedy(tiny, {"-p", "x", "-v"}));
+  EXPECT_THAT(exact.err, HasSubstr("KV cache f32"));
+  for (const char* type : {"f32", "f16", "int8"}) {
+    const ProgramResult result = run_program(greedy(tiny, {"-p", kPrompt, "--kv-cache-type", type, "-v"}));
+    ASSERT_EQ(result.status, 0) << result;
+    EXPECT_THAT(result.err, HasSubstr(std::string("KV cache ") + type));
+  }
+  EXPECT_EQ(run_program(greedy(tiny, {"-p", "x", "--kv-cache-type", "int4"})).status, 2);
+}
+
 TEST(Run, JsonHasExactlyTheseKeys) {
   const ProgramResult result = run_program(greedy(model("gptq-4b-g128"), {"-p", kPrompt, "--json"}));
   ASSERT_EQ(result.status, 0) << result;
   std::set<std::string> keys;
   const Json json = result.json();
   for (const auto& [key, value] : json.items()) keys.insert(key);
-  EXPECT_EQ(keys, (std::set<std::string>{"text", "finish_reason", "prompt_tokens", "completion_tokens",
-                                         "prompt_tokens_per_second", "generation_tokens_per_second",
-                                         "load_seconds", "peak_memory_bytes", "weight_bytes", "compute",
-                                         "kernels", "quantization", "warnings"}));
+  EXPECT_EQ(keys,
+            (std::set<std::string>{"text", "finish_reason", "prompt_tokens", "completion_tokens",
+                                   "prompt_tokens_per_second", "generation_tokens_per_second",
+                                   "drafted_tokens", "accepted_tokens", "load_seconds", "peak_memory_bytes",
+                                   "weight_bytes", "compute", "kernels", "quantization", "warnings"}));
   EXPECT_EQ(json["finish_reason"], "length");
   EXPECT_EQ(json["completion_tokens"], 12);
   EXPECT_GT(json["prompt_tokens_per_second"], 0.0);

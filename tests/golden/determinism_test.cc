@@ -99,6 +99,30 @@ TEST_P(Determinism, AloneOrInABatch) {
   }
 }
 
+// Beyond one piece of attention, whose pieces threads share when a token comes alone.
+TEST(DeterminismOfLongSequences, AnyNumberOfThreadsChunkingAndCacheType) {
+  const auto folder = model_folder("tiny-llama").value();
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < 1000; ++i) tokens.push_back(i * i * 31 % 2039);
+  for (const char* type : {"f32", "f16", "int8"}) {
+    FromPretrainedOptions options;
+    options.kv_cache_type = type;
+    Runner one(folder, options, 1);
+    Runner five(folder, options, 5);
+    ASSERT_TRUE(one.model.has_value()) << to_string(one.model.error());
+    const auto expected = one.logits(tokens).value();
+    const auto cache = (*five.model)->make_cache(tokens.size());
+    const auto begin = std::span<const int32_t>(tokens).first(980);
+    auto got = five.logits_after(begin, *cache, 70).value();
+    for (size_t t = begin.size(); t < tokens.size(); ++t) {
+      const auto row = five.logits_after(std::span<const int32_t>(tokens).subspan(t, 1), *cache).value();
+      got.insert(got.end(), row.begin(), row.end());
+    }
+    ASSERT_EQ(got.size(), expected.size());
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << type;
+  }
+}
+
 // A cache that was cut back gives what a new one gives.
 TEST_P(Determinism, TruncatedCacheForgets) {
   if (takes_calls_together()) GTEST_SKIP();

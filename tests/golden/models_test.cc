@@ -99,7 +99,9 @@ INSTANTIATE_TEST_SUITE_P(Every, Int8Golden, testing::Values("bnb-int8", "bnb-int
 TEST_P(Int8Golden, AgreesTokenByToken) {
   const auto rows = load_golden(data_folder() / "goldens" / (GetParam() + ".rows.safetensors"));
   ASSERT_TRUE(rows.has_value()) << to_string(rows.error());
-  Runner runner(folder_, in_auto());
+  FromPretrainedOptions options = in_auto();
+  options.kv_cache_type = "f32";  // as the original's: rounded keys move activations from code to code
+  Runner runner(folder_, options);
   ASSERT_TRUE(runner.model.has_value()) << to_string(runner.model.error());
   double first = 0.0;
   double largest = 0.0;
