@@ -112,18 +112,18 @@ WorkloadCost SpeedRunner::cost(const Workload& workload) const {
   WorkloadCost cost;
   const PretrainedConfig& config = model_.config();
   if (has_experts(config)) return cost;
-  const WeightBytes bytes = model_.weight_bytes();
-  const bool tied = bytes.head == 0;
   const auto tokens = static_cast<double>(workload.tokens);
   if (workload.kind == Workload::Kind::kDecode) {
+    const WeightBytes bytes = model_.weight_bytes();
+    const size_t weights = bytes.linear + bytes.norm + (bytes.head > 0 ? bytes.head : bytes.embedding);
     const double length = static_cast<double>(workload.depth) + (tokens + 1) / 2;
-    const double weights =
-        static_cast<double>(bytes.linear + bytes.norm + (tied ? bytes.embedding : bytes.head));
-    cost.bytes_per_step = weights + static_cast<double>(workload.batch) * length * kv_bytes_per_token(model_);
+    cost.bytes_per_step = static_cast<double>(weights) +
+                          static_cast<double>(workload.batch) * length * kv_bytes_per_token(model_);
     return cost;
   }
   const double head = static_cast<double>(config.vocab_size) * static_cast<double>(model_.head_size());
-  const double linear = static_cast<double>(model_.num_parameters()) - (tied ? head : 2 * head);
+  const double linear =
+      static_cast<double>(model_.num_parameters()) - (config.tie_word_embeddings ? head : 2 * head);
   cost.operations = 2 * (tokens * linear + head);
   return cost;
 }
