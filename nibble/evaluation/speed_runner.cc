@@ -5,6 +5,7 @@
 #include <random>
 
 #include "nibble/base/cancel.h"
+#include "nibble/base/progress.h"
 
 namespace nibble {
 namespace {
@@ -88,9 +89,17 @@ Status SpeedRunner::prepare(ThreadPool& pool) {
   few.caches.push_back(model_.make_cache(few.max_tokens));
   NIBBLE_RETURN_IF_ERROR(read(kWarmUpTokens, *few.caches.front(), few.max_tokens, pool));
   NIBBLE_RETURN_IF_ERROR(decode(1, few, 1, pool));
+  size_t total = 0;
+  for (const auto& [depth, sequences] : by_depth_) total += depth * sequences.caches.size();
+  if (total == 0) return {};
+  Progress progress("filling caches", total, "tokens");
   for (auto& [depth, sequences] : by_depth_) {
     for (auto& cache : sequences.caches) {
-      NIBBLE_RETURN_IF_ERROR(read(depth - cache->size(), *cache, sequences.max_tokens, pool));
+      while (cache->size() < depth) {
+        const size_t count = std::min(kChunk, depth - cache->size());
+        NIBBLE_RETURN_IF_ERROR(read(count, *cache, sequences.max_tokens, pool));
+        progress.advance(count);
+      }
     }
   }
   return {};
