@@ -22,7 +22,7 @@ struct SpeedSample {
   double load_seconds = 0.0;
   double prefill_tokens_per_second = 0.0;
   double decode_tokens_per_second = 0.0;
-  size_t peak_memory_bytes = 0;  // the most that was ever resident in this process
+  size_t peak_memory_bytes = 0;  // the most that was resident in this process meanwhile
 };
 
 // Loads the model, reads a prompt of pseudo-random tokens, and decodes from an empty cache, once each.
