@@ -22,12 +22,15 @@ std::vector<int32_t> random_tokens(size_t count, size_t vocab) {
   return tokens;
 }
 
-// Of a cache, whatever it stores numbers as.
+// Of a cache, however it stores numbers: its first buffer over the tokens that fit it.
 double kv_bytes_per_token(const CausalLM& model) {
-  constexpr size_t kTokens = 256;  // a whole number of its blocks
-  const auto cache = model.make_cache(kTokens);
-  if (!cache->reserve(kTokens)) return 0;
-  return static_cast<double>(cache->memory_bytes()) / kTokens;
+  constexpr size_t kMost = 1 << 14;
+  const auto cache = model.make_cache(kMost);
+  size_t tokens = 1;
+  if (!cache->reserve(tokens)) return 0;
+  const size_t bytes = cache->memory_bytes();
+  while (tokens < kMost && cache->reserve(tokens + 1) && cache->memory_bytes() == bytes) ++tokens;
+  return static_cast<double>(bytes) / static_cast<double>(tokens);
 }
 
 bool has_experts(const PretrainedConfig& config) {
@@ -36,7 +39,8 @@ bool has_experts(const PretrainedConfig& config) {
 
 }  // namespace
 
-SpeedRunner::SpeedRunner(const CausalLM& model, const std::vector<Workload>& workloads) : model_(model) {
+SpeedRunner::SpeedRunner(const CausalLM& model, const std::vector<Workload>& workloads)
+    : model_(model), kv_bytes_per_token_(kv_bytes_per_token(model)) {
   size_t longest = kWarmUpTokens + 1;
   size_t largest_batch = 1;
   for (const Workload& workload : workloads) {
@@ -126,8 +130,8 @@ WorkloadCost SpeedRunner::cost(const Workload& workload) const {
     const WeightBytes bytes = model_.weight_bytes();
     const size_t weights = bytes.linear + bytes.norm + (bytes.head > 0 ? bytes.head : bytes.embedding);
     const double length = static_cast<double>(workload.depth) + (tokens + 1) / 2;
-    cost.bytes_per_step = static_cast<double>(weights) +
-                          static_cast<double>(workload.batch) * length * kv_bytes_per_token(model_);
+    cost.bytes_per_step =
+        static_cast<double>(weights) + static_cast<double>(workload.batch) * length * kv_bytes_per_token_;
     return cost;
   }
   const double head = static_cast<double>(config.vocab_size) * static_cast<double>(model_.head_size());

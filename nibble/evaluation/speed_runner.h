@@ -51,6 +51,7 @@ class SpeedRunner {
   Status decode(size_t steps, Sequences& sequences, size_t batch, ThreadPool& pool);
 
   const CausalLM& model_;
+  const double kv_bytes_per_token_;
   Arena arena_;
   std::vector<int32_t> tokens_;  // that every sequence consists of, from its start
   std::vector<float> logits_;
