@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A float checkpoint of the Llama family as GGUF files: make_gguf.py FOLDER OUT TYPE...
+"""A float checkpoint (F16, F32) of the Llama family as GGUF files: make_gguf.py FOLDER OUT TYPE...
 
 Writes OUT-TYPE.gguf for each TYPE (Q4_0, Q4_K_M, ...), as llama.cpp's own quantizer makes it. For measuring speed: the
 vocabulary has names instead of texts. Needs requirements-llamacpp.txt.
@@ -45,7 +45,7 @@ def write_f16(folder, out):
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
     writer.add_rope_dimension_count(config["hidden_size"] // heads)
-    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_rope_freq_base(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
