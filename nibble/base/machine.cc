@@ -18,10 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::string_view, 18> kFeatures = {
-    "sse4_2",      "avx",         "f16c",       "fma",      "avx2",     "avx_vnni",
-    "avx512f",     "avx512bw",    "avx512cd",   "avx512dq", "avx512vl", "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16"};
+constexpr std::array<std::string_view, 21> kFeatures = {
+    "sse4_2",     "avx",      "f16c",     "fma",      "avx2",        "avx_vnni",    "avx512f",
+    "avx512bw",   "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "avx512vbmi", "amx_tile", "amx_int8", "amx_bf16", "asimd",       "asimddp",     "i8mm"};
 
 // Names in a folder that begin with `prefix`, sorted.
 std::vector<std::string> names_in(const fs::path& folder, std::string_view prefix) {
@@ -53,7 +53,8 @@ std::string cpuinfo_value(const std::string& text, std::string_view key) {
 void read_cpu(const fs::path& root, Machine& machine) {
   const std::string info = read_system_file(root / "proc/cpuinfo");
   machine.cpu_model = cpuinfo_value(info, "model name");
-  std::istringstream words(cpuinfo_value(info, "flags"));
+  std::istringstream words(cpuinfo_value(info, "flags") + " " +
+                           cpuinfo_value(info, "Features"));  // or of ARM
   std::set<std::string> flags;
   for (std::string word; words >> word;) flags.insert(std::move(word));
   for (const std::string_view feature : kFeatures) {

@@ -44,6 +44,11 @@ TEST_F(MachineTest, AnEmptyTreeIsNoError) {
   EXPECT_EQ(machine.usable_memory_bytes(), 0u);
 }
 
+TEST_F(MachineTest, ReadsTheFeaturesOfAnArmProcessor) {
+  add("proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd0c\n");
+  EXPECT_EQ(read().cpu_features, (std::vector<std::string>{"asimd", "asimddp", "i8mm"}));
+}
+
 TEST_F(MachineTest, ReadsAServerWithTwoNodes) {
   add("proc/cpuinfo",
       "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 fma avx512f mmx hypervisor\n\n"

@@ -32,6 +32,12 @@ size_t proc_kilobytes(const char* path, std::string_view key) {
 
 size_t peak_memory_bytes() { return proc_kilobytes("/proc/self/status", "VmHWM:"); }
 
+bool reset_peak_memory() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5" << std::flush;  // proc(5)
+  return file.good();
+}
+
 size_t available_memory_bytes() {
   const size_t machine = proc_kilobytes("/proc/meminfo", "MemAvailable:");
   const std::optional<size_t> left = read_cgroup_limits().memory_left_bytes();

@@ -11,6 +11,8 @@ namespace nibble {
 
 // The most memory that was ever resident in this process, from /proc; 0 where that cannot be read.
 size_t peak_memory_bytes();
+// Counts peak_memory_bytes() from what is resident now on; false where the system does not allow it.
+bool reset_peak_memory();
 
 // What processes may still take without swapping, of the machine and of this process's cgroup; 0 where that
 // cannot be read.

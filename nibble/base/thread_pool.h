@@ -26,8 +26,8 @@ class ThreadPool {
 
   // Calls fn(begin, end, worker) for disjoint ranges that cover [0, count); returns when all are
   // done. Ranges are multiples of `grain` long (but the last) and are handed out as workers ask
-  // for them, large ones first, so a slow core does less. Which worker gets which range changes from run to run:
-  // results may depend on the ranges' content only. worker < num_threads(), for scratch memory.
+  // for them, large ones first, so a slow core does less. Which worker gets which range changes from run to
+  // run: results may depend on the ranges' content only. worker < num_threads(), for scratch memory.
   template <class Fn>
   void parallel_for(size_t count, size_t grain, Fn&& fn) {
     run(count, grain, const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn),

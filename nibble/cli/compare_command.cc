@@ -135,8 +135,10 @@ Expected<CompareOptions> to_compare_options(const Options& options) {
     std::vector<std::string> arguments = {"bench",     model,
                                           "-p",        std::to_string(speed.prompt_tokens),
                                           "-n",        std::to_string(speed.generated_tokens),
+                                          "-r",        "1",
                                           "--compute", compute,
-                                          "--json",    "-q"};
+                                          "--json",    "--no-probe",
+                                          "-q"};
     if (!threads.empty()) arguments.insert(arguments.end(), {"-t", threads});
     NIBBLE_TRY(const std::string said, run_self(arguments));
     NIBBLE_TRY(const Json json, parse_json(said));

@@ -231,7 +231,10 @@ Json to_json(const DoctorReport& report) {
                {"kernel", report.machine.kernel},
                {"system", report.machine.system},
                {"threads", report.threads},
-               {"instruction_sets", {{"found", found}, {"used", cpu_target_name(report.target_used)}}}};
+               {"instruction_sets",
+                {{"found", found},
+                 {"used", cpu_target_name(report.target_used)},
+                 {"features", to_json(report.features)}}}};
   json.update(machine_json(report.machine));
   json["measured"] = nullptr;
   if (const auto& speed = report.speed) {
@@ -247,6 +250,7 @@ Json to_json(const DoctorReport& report) {
                    {"exists", report.cache.exists},
                    {"models", report.cache.models},
                    {"free_bytes", report.cache.free_bytes}};
+  json["model"] = report.model ? to_json(*report.model) : Json();
   json["advice"] = advice_for(report);
   return json;
 }
@@ -266,6 +270,7 @@ std::string to_text(const DoctorReport& report) {
   line("instruction sets", fmt::format("found {}; used {}", cpu_target_name(report.target_found),
                                        cpu_target_name(report.target_used)));
   line("features", fmt::format("{}", fmt::join(machine.cpu_features, " ")));
+  line("for kernels", to_text(report.features));
   line("processors", cpus_text(report));
   if (!machine.governor.empty()) line("governor", machine.governor);
   line("caches", caches_text(machine));
@@ -280,6 +285,7 @@ std::string to_text(const DoctorReport& report) {
     line("float32", peak_text(speed->f32, speed->threads, "FLOP/s"));
     if (speed->int8.all_threads > 0) line("int8", peak_text(speed->int8, speed->threads, "OP/s"));
   }
+  if (report.model) out += "\n" + to_text(*report.model);
   const std::vector<std::string> advice = advice_for(report);
   out += advice.empty() ? "\nNothing here keeps Nibble from being fast.\n" : "\nTo make it faster:\n";
   for (const std::string& item : advice) out += fmt::format("- {}\n", item);

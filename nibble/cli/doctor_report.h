@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/json.h"
 #include "nibble/base/machine.h"
-#include "nibble/base/cpu_target.h"
+#include "nibble/cli/doctor_features.h"
+#include "nibble/cli/doctor_model.h"
 #include "nibble/linalg/machine_speed.h"
 
 namespace nibble::cli {
@@ -27,8 +29,10 @@ struct DoctorReport {
   Machine machine;
   CpuTarget target_found = CpuTarget::kScalar;  // the best that this CPU has
   CpuTarget target_used = CpuTarget::kScalar;
+  std::vector<CpuFeature> features = {};
   size_t threads = 1;                              // that this process may use
   std::optional<linalg::MachineSpeed> speed = {};  // nothing: not measured
+  std::optional<ModelKernels> model = {};          // nothing: none was named
   CacheFolder cache;
   std::string version, compiler, libc;
   bool optimized = true;

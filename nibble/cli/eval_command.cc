@@ -98,9 +98,9 @@ Status evaluate(const Options& options) {
   std::optional<ReferenceModel> yardstick;
   if (!options.reference.empty()) {
     FromPretrainedOptions plain;
-    plain.compute = options.reference_compute.empty() ? load.compute
+    plain.compute = options.reference_compute.empty()    ? load.compute
                     : options.reference_compute == "f32" ? ComputeMode::kF32
-                                                          : ComputeMode::kAuto;
+                                                         : ComputeMode::kAuto;
     NIBBLE_TRY(reference, AutoModelForCausalLM::from_pretrained(options.reference, plain, pool));
     yardstick.emplace(ReferenceModel{*reference, {}});
   }

@@ -236,12 +236,4 @@ Expected<FromPretrainedOptions> LoadOptions::to_from_pretrained(const std::strin
   return out;
 }
 
-std::string quantization_name(const std::optional<QuantizationConfig>& config) {
-  if (!config) return "none";
-  if (const auto* bnb = std::get_if<BitsAndBytesConfig>(&*config)) {
-    return fmt::format("bitsandbytes {}", bnb->load_in_8bit ? "int8" : bnb->bnb_4bit_quant_type);
-  }
-  return std::string(quant_method(*config));
-}
-
 }  // namespace nibble::cli

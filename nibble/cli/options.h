@@ -87,9 +87,6 @@ struct LoadOptions {
 };
 void add_load_options(CLI::App& app, LoadOptions& options);
 
-// "none", "gptq", "awq", "bitsandbytes nf4", "bitsandbytes int8": how reports name it.
-std::string quantization_name(const std::optional<QuantizationConfig>& config);
-
 }  // namespace nibble::cli
 
 #endif  // NIBBLE_CLI_OPTIONS_H_

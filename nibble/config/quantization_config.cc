@@ -152,6 +152,14 @@ std::string_view quant_method(const QuantizationConfig& config) {
   return kNames[config.index()];
 }
 
+std::string quantization_name(const std::optional<QuantizationConfig>& config) {
+  if (!config) return "none";
+  if (const auto* bnb = std::get_if<BitsAndBytesConfig>(&*config)) {
+    return fmt::format("bitsandbytes {}", bnb->load_in_8bit ? "int8" : bnb->bnb_4bit_quant_type);
+  }
+  return std::string(quant_method(*config));
+}
+
 Json to_json(const QuantizationConfig& config) {
   return std::visit([](const auto& c) { return c.to_json(); }, config);
 }

@@ -122,6 +122,8 @@ using QuantizationConfig = std::variant<GPTQConfig, AwqConfig, BitsAndBytesConfi
 
 // "gptq", "awq", "bitsandbytes", "compressed-tensors".
 std::string_view quant_method(const QuantizationConfig& config);
+// "none", "gptq", "awq", "bitsandbytes nf4", "bitsandbytes int8": how reports name it.
+std::string quantization_name(const std::optional<QuantizationConfig>& config);
 Json to_json(const QuantizationConfig& config);
 
 // As AutoQuantizationConfig.from_dict: a true load_in_8bit / load_in_4bit means bitsandbytes

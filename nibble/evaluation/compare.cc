@@ -7,13 +7,13 @@
 #include <set>
 
 #include "nibble/base/atomic_file.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/log.h"
 #include "nibble/base/machine.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
 #include "nibble/checkpoint/gguf.h"
 #include "nibble/evaluation/candidate.h"
-#include "nibble/base/cpu_target.h"
 #include "nibble/models/auto_model.h"
 
 namespace nibble {

@@ -1,7 +1,8 @@
 #ifndef NIBBLE_EVALUATION_SPEED_H_
 #define NIBBLE_EVALUATION_SPEED_H_
 
-// How fast a model runs here, and the memory it takes: of this process, which should do nothing else.
+// How fast a model runs here, and the memory it takes: of this process, which should do nothing else. One
+// figure of each kind, for comparisons; speed_measurement.h has the whole table.
 
 #include <string>
 #include <vector>
@@ -21,18 +22,15 @@ struct SpeedSample {
   double load_seconds = 0.0;
   double prefill_tokens_per_second = 0.0;
   double decode_tokens_per_second = 0.0;
-  size_t peak_memory_bytes = 0;  // the most that was ever resident in this process
-  size_t weight_bytes = 0;       // as they stand in memory
-  std::string kernels;
+  size_t peak_memory_bytes = 0;  // the most that was resident in this process meanwhile
 };
 
-// Loads the model, reads a prompt of pseudo-random tokens (as llama-bench does) in pieces of 512 from an
-// empty cache, and goes on one token at a time. One short pass before it warms up.
+// Loads the model, reads a prompt of pseudo-random tokens, and decodes from an empty cache, once each.
 Expected<SpeedSample> measure_speed(std::string_view model, const FromPretrainedOptions& load,
                                     const SpeedOptions& options, ThreadPool& pool);
 
-Json to_json(const SpeedSample& sample);
-Expected<SpeedSample> speed_sample_from_json(const Json& json);
+// From what `nibble bench -p P -n N -r 1 --json` prints for one model (speed_table.h).
+Expected<SpeedSample> speed_sample_from_json(const Json& bench);
 
 // Repeats of one model: {"median", "min", "max"} of each figure.
 Json summarize(const std::vector<SpeedSample>& samples);

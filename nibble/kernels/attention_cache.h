@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble {
 

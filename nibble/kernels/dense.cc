@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "nibble/base/float16.h"
-#include "nibble/kernels/dense_targets.h"
 #include "nibble/base/simd_region.h"
+#include "nibble/kernels/dense_targets.h"
 
 namespace nibble::kernels {
 namespace {

@@ -6,9 +6,9 @@
 
 #include <cstddef>
 
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/dtype.h"
 #include "nibble/base/matrix_view.h"
-#include "nibble/base/cpu_target.h"
 
 namespace nibble::kernels {
 

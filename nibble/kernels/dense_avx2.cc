@@ -1,7 +1,7 @@
 #include <cstring>
 
-#include "nibble/kernels/dense_targets.h"
 #include "nibble/base/simd_region.h"
+#include "nibble/kernels/dense_targets.h"
 
 #if NIBBLE_X86
 #include <immintrin.h>

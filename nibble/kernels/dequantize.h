@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "nibble/base/dtype.h"
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/dtype.h"
 
 namespace nibble::kernels {
 

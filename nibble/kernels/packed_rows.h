@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "nibble/base/aligned_buffer.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/thread_pool.h"
 #include "nibble/kernels/compact_floats.h"
-#include "nibble/base/cpu_target.h"
 #include "nibble/kernels/input_groups.h"
 #include "nibble/quantization/quantized_weight.h"
 

@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "nibble/kernels/probe_targets.h"
 #include "nibble/base/simd_region.h"
+#include "nibble/kernels/probe_targets.h"
 
 namespace nibble::kernels {
 namespace {

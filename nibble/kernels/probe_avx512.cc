@@ -1,6 +1,6 @@
+#include "nibble/base/simd_region.h"
 #include "nibble/kernels/probe.h"
 #include "nibble/kernels/probe_targets.h"
-#include "nibble/base/simd_region.h"
 
 #if NIBBLE_X86
 #include <immintrin.h>

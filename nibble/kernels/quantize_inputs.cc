@@ -143,7 +143,8 @@ int32_t quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t*
   for (size_t b = 0; b < blocks; ++b) {
     __m256 v[4];
     NIBBLE_UNROLL
-    for (size_t i = 0; i < 4; ++i) v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b * kBlockInputs + 8 * i), inverse);
+    for (size_t i = 0; i < 4; ++i)
+      v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b * kBlockInputs + 8 * i), inverse);
     __m256i bytes = to_bytes(v);
     sums = _mm256_add_epi32(sums, sums_of_four(bytes));
     if (form != CodeForm::kBytes) bytes = _mm256_shuffle_epi8(bytes, order);

@@ -39,8 +39,8 @@ struct TilePlace {
 // A line of codes as bytes: the first four inputs of its eight in `low` and the others in `high`, or all in
 // `low` where they are bytes already.
 template <Form F, bool kPrefetch>
-NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* line, typename Simd::Codes& low,
-                             typename Simd::Codes& high) {
+NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* line,
+                             typename Simd::Codes& low, typename Simd::Codes& high) {
   if constexpr (kPrefetch && F != Form::kSmallBytes) Simd::prefetch(line + kPrefetchBytes);
   low = Simd::load_codes(line);
   if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) {
@@ -56,7 +56,8 @@ NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* l
 // One block of inputs: adds to the dot products of S strips and M tokens.
 template <Form F, size_t S, size_t M>
 NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* line, size_t codes_stride,
-                              const int8_t* inputs, size_t stride, typename Simd::template Sum<F> (&dots)[S * M]) {
+                              const int8_t* inputs, size_t stride,
+                              typename Simd::template Sum<F> (&dots)[S * M]) {
   constexpr bool kNibbleForm = F == Form::kNibbles || F == Form::kNibbleTable;
   constexpr size_t kLines = lines_per_block(F);
   static_assert(S <= 2);
@@ -169,7 +170,8 @@ void tiles_of(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixVie
         const size_t rest = w.out_features - first;
         const size_t count = rest < Simd::kLanes ? rest : Simd::kLanes;
         for (size_t m = 0; m < M; ++m) {
-          std::memcpy(y.row(at.token + m) + first - at.origin * kStripOutputs, totals + (s * M + m) * Simd::kLanes, count * sizeof(float));
+          std::memcpy(y.row(at.token + m) + first - at.origin * kStripOutputs,
+                      totals + (s * M + m) * Simd::kLanes, count * sizeof(float));
         }
       }
     }

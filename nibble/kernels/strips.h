@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <span>
 
-#include "nibble/base/matrix_view.h"
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/matrix_view.h"
 
 namespace nibble::kernels {
 

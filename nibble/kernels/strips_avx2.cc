@@ -42,9 +42,7 @@ struct Simd : Simd256 {
     __m256i pairs;  // 16 bits, of a block
     __m256i lanes;  // 32 bits
     NIBBLE_INLINE void clear() { pairs = lanes = _mm256_setzero_si256(); }
-    NIBBLE_INLINE void add(Codes c, Codes a) {
-      pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(c, a));
-    }
+    NIBBLE_INLINE void add(Codes c, Codes a) { pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(c, a)); }
     NIBBLE_INLINE void end_block() {
       lanes = _mm256_add_epi32(lanes, add_pairs(pairs));
       pairs = _mm256_setzero_si256();

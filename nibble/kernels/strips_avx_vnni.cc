@@ -36,12 +36,12 @@ struct Simd : Simd256 {
 namespace nibble::kernels {
 
 void strips_product_avx_vnni(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
-                         MatrixView<float> y, uint8_t* scratch) {
+                             MatrixView<float> y, uint8_t* scratch) {
   strips(w, x, begin, end, y, scratch);
 }
 
-void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
-                         float* sums) {
+void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x,
+                             std::span<const uint32_t> outliers, float* sums) {
   outliers_product(w, strip, x, outliers, sums);
 }
 

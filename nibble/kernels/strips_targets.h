@@ -24,8 +24,8 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
                            float* sums);
 void strip_outliers_avx2(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                          float* sums);
-void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
-                             float* sums);
+void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x,
+                             std::span<const uint32_t> outliers, float* sums);
 void strip_outliers_avx512(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                            float* sums);
 

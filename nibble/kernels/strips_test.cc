@@ -86,9 +86,11 @@ StoredWeight stored_weight(const QuantizedWeight& w, const Strips& view, size_t 
   if (w.formula == WeightFormula::kCodebook) {
     // What a block of absmax 1 is multiplied by, as scale and byte: element by element from the packed form.
     const size_t group = i / std::min(w.group_size, w.in_features);
-    const size_t at = (o / kStripOutputs * view.group_ends.size() + group) * kStripOutputs + o % kStripOutputs;
-    const double scale = view.half_scales ? double{fp16_to_float(static_cast<const uint16_t*>(view.scales)[at])}
-                                          : double{static_cast<const float*>(view.scales)[at]};
+    const size_t at =
+        (o / kStripOutputs * view.group_ends.size() + group) * kStripOutputs + o % kStripOutputs;
+    const double scale = view.half_scales
+                             ? double{fp16_to_float(static_cast<const uint16_t*>(view.scales)[at])}
+                             : double{static_cast<const float*>(view.scales)[at]};
     const float value = w.codebook[w.codes[element]] * w.absmax[element / w.group_size];
     const double step = scale == 0 ? 0 : std::nearbyint(value / scale + view.zero) - view.zero;
     // The grid is never further from an entry than half a step.

@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-#include "nibble/kernels/cpu_target.h"
+#include "nibble/base/cpu_target.h"
 
 namespace nibble::kernels {
 

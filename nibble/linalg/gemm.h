@@ -4,9 +4,9 @@
 // Dense matrix products on all threads. The same bits for any number of threads: work is split over
 // elements of the result, and each sum runs over the inner dimension in blocks of a fixed size.
 
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
-#include "nibble/base/cpu_target.h"
 
 namespace nibble::linalg {
 

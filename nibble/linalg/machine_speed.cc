@@ -67,31 +67,39 @@ class Reader {
   std::atomic<uint64_t> checksum_ = 0;
 };
 
-// One thread, then all of them: work() on each of `count` threads.
+// How often per second `threads` threads do work().
+template <class Work>
+double best_rate_of(size_t threads, double seconds, ThreadPool& pool, Work work) {
+  const auto on_each = [&](size_t begin, size_t end, size_t) {
+    for (size_t t = begin; t < end; ++t) work();
+  };
+  return best_rate(seconds, [&] {
+    pool.parallel_for(threads, 1, on_each);
+    return static_cast<double>(threads);
+  });
+}
+
+// One thread, then all of them.
 template <class Work>
 Peak best_peak(double seconds, ThreadPool& pool, Work work) {
-  const auto run = [&](size_t threads) {
-    const auto on_each = [&](size_t begin, size_t end, size_t) {
-      for (size_t t = begin; t < end; ++t) work();
-    };
-    return best_rate(seconds / 2, [&] {
-      pool.parallel_for(threads, 1, on_each);
-      return static_cast<double>(threads);
-    });
-  };
   Peak peak;
-  peak.one_thread = run(1);
-  peak.all_threads = pool.num_threads() == 1 ? peak.one_thread : run(pool.num_threads());
+  peak.one_thread = best_rate_of(1, seconds / 2, pool, work);
+  peak.all_threads =
+      pool.num_threads() == 1 ? peak.one_thread : best_rate_of(pool.num_threads(), seconds / 2, pool, work);
   return peak;
 }
 
 Peak scaled(Peak peak, double factor) { return {peak.one_thread * factor, peak.all_threads * factor}; }
 
+// 16 MiB per thread and piece, or what there is: long enough to time, short enough to lose a disturbed one.
+size_t piece_bytes(size_t buffer_bytes, size_t threads) {
+  constexpr size_t kUnit = kernels::kProbeStep * kStreams.back();
+  return std::max(kUnit, std::min(16 * kMiB, buffer_bytes / threads) / kUnit * kUnit);
+}
+
 void measure_reading(const MeasureOptions& options, ThreadPool& pool, MachineSpeed& speed) {
   const size_t threads = pool.num_threads();
-  // 16 MiB per thread and piece, or what there is: long enough to time, short enough to lose a disturbed one.
-  constexpr size_t kUnit = kernels::kProbeStep * kStreams.back();
-  const size_t piece = std::max(kUnit, std::min(16 * kMiB, options.buffer_bytes / threads) / kUnit * kUnit);
+  const size_t piece = piece_bytes(options.buffer_bytes, threads);
   const AlignedBuffer buffer(std::max(piece * threads, options.buffer_bytes / piece * piece));
   speed.buffer_bytes = buffer.size();
   Reader reader(buffer, piece);
@@ -109,22 +117,46 @@ void measure_reading(const MeasureOptions& options, ThreadPool& pool, MachineSpe
   }
 }
 
+// Some 100 us: more than it takes to wake a thread that has just worked.
+constexpr size_t kRounds = 20'000;
+
+void work_f32() { kernels::multiply_add_f32(kRounds); }
+void work_int8() { kernels::multiply_add_int8(kRounds); }
+
+// Operations of one of them.
+double f32_operations() { return kernels::multiply_add_f32(1) * static_cast<double>(kRounds); }
+double int8_operations() { return kernels::multiply_add_int8(1) * static_cast<double>(kRounds); }
+
 }  // namespace
 
 MachineSpeed measure_machine(const MeasureOptions& options, ThreadPool& pool) {
-  // Some 100 us: more than it takes to wake a thread that has just worked.
-  constexpr size_t kRounds = 20'000;
   MachineSpeed speed;
   speed.threads = pool.num_threads();
   measure_reading(options, pool, speed);
   const double each = options.seconds * 0.15;
-  const double f32 = kernels::multiply_add_f32(1);
-  const double int8 = kernels::multiply_add_int8(1);
-  const auto rounds = static_cast<double>(kRounds);
-  speed.f32 = scaled(best_peak(each, pool, [] { kernels::multiply_add_f32(kRounds); }), f32 * rounds);
-  if (int8 > 0) {
-    speed.int8 = scaled(best_peak(each, pool, [] { kernels::multiply_add_int8(kRounds); }), int8 * rounds);
+  speed.f32 = scaled(best_peak(each, pool, work_f32), f32_operations());
+  const double int8 = int8_operations();
+  if (int8 > 0) speed.int8 = scaled(best_peak(each, pool, work_int8), int8);
+  return speed;
+}
+
+MachineProbe::MachineProbe(size_t buffer_bytes)
+    : buffer_(std::max(piece_bytes(buffer_bytes, 1), buffer_bytes)) {}
+
+PoolSpeed MachineProbe::measure(double seconds, ThreadPool& pool) {
+  const size_t threads = pool.num_threads();
+  PoolSpeed speed;
+  Reader reader(buffer_, piece_bytes(buffer_.size(), threads));
+  for (const size_t streams : kStreams) {
+    const double rate =
+        best_rate(seconds * 0.7 / kStreams.size(), [&] { return reader.read(threads, streams, pool); });
+    if (rate <= speed.read) continue;
+    speed.read = rate;
+    speed.streams = streams;
   }
+  speed.f32 = best_rate_of(threads, seconds * 0.15, pool, work_f32) * f32_operations();
+  const double int8 = int8_operations();
+  if (int8 > 0) speed.int8 = best_rate_of(threads, seconds * 0.15, pool, work_int8) * int8;
   return speed;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "nibble/base/aligned_buffer.h"
 #include "nibble/base/thread_pool.h"
 #include "nibble/linalg/gemm.h"
 
@@ -35,6 +36,27 @@ struct MeasureOptions {
 // Takes the best of short pieces, since another process or a virtual machine's neighbour may take a core
 // away for a moment. Stops early after Ctrl-C, with what it has.
 MachineSpeed measure_machine(const MeasureOptions& options, ThreadPool& pool);
+
+// What all threads of a pool reach together, per second.
+struct PoolSpeed {
+  double read = 0;     // bytes
+  size_t streams = 1;  // per thread, with which that was
+  double f32 = 0;      // operations
+  double int8 = 0;     // 0 where the instruction set has no such product
+};
+
+// The same figures again and again, in the pauses of something else that is timed: the buffer is filled once.
+class MachineProbe {
+ public:
+  explicit MachineProbe(size_t buffer_bytes);
+
+  // Takes about `seconds`; the best of short pieces, as above.
+  PoolSpeed measure(double seconds, ThreadPool& pool);
+  size_t buffer_bytes() const { return buffer_.size(); }
+
+ private:
+  AlignedBuffer buffer_;
+};
 
 // A buffer that the last-level cache cannot hold, and that memory can: twice the cache, from 64 MiB to 1 GiB,
 // a quarter of `usable_memory` at most (0: not known).

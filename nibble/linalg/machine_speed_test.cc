@@ -33,6 +33,18 @@ TEST(MachineSpeed, IsPositiveAndFinite) {
   }
 }
 
+TEST(MachineSpeed, AProbeMeasuresEveryPoolAgainAndAgain) {
+  MachineProbe probe(8 * kMiB);
+  EXPECT_EQ(probe.buffer_bytes(), 8 * kMiB);
+  for (const size_t threads : {1u, 2u, 1u}) {
+    ThreadPool pool(threads);
+    const PoolSpeed speed = probe.measure(0.02, pool);
+    expect_speed(speed.read);
+    expect_speed(speed.f32);
+    EXPECT_EQ(speed.int8 > 0, cpu_target() != CpuTarget::kScalar);
+  }
+}
+
 TEST(MachineSpeed, TheBufferIsLargerThanTheCacheAndSmallerThanMemory) {
   EXPECT_EQ(probe_buffer_bytes(32 * kMiB, 0), 64 * kMiB);
   EXPECT_EQ(probe_buffer_bytes(260 * kMiB, 8192 * kMiB), 520 * kMiB);

@@ -170,7 +170,8 @@ void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const 
   if (block.qkv != nullptr) {
     run_linears(layer, x, {{block.qkv.get(), names.qkv, qkv}}, context);
   } else {
-    run_linears(layer, x, {{block.q.get(), names.q, q}, {block.k.get(), names.k, k}, {block.v.get(), names.v, v}},
+    run_linears(layer, x,
+                {{block.q.get(), names.q, q}, {block.k.get(), names.k, k}, {block.v.get(), names.v, v}},
                 context);
   }
   const MatrixView<float> out = context.arena.take_matrix(num_rows, q_size);
@@ -196,7 +197,8 @@ void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const floa
   } else {
     if (weights.gate != nullptr) {
       gate = context.arena.take_matrix(num_rows, inner);
-      run_linears(layer, x, {{weights.gate.get(), names.gate, gate}, {weights.up.get(), names.up, up}}, context);
+      run_linears(layer, x, {{weights.gate.get(), names.gate, gate}, {weights.up.get(), names.up, up}},
+                  context);
     } else {
       run_linears(layer, x, {{weights.up.get(), names.up, up}}, context);
     }

@@ -113,7 +113,8 @@ Expected<Tensor> WeightLoader::embedding(std::string_view module) {
   return tensor;
 }
 
-Expected<std::unique_ptr<Linear>> WeightLoader::head(const std::string& module, const std::string& weight_of) {
+Expected<std::unique_ptr<Linear>> WeightLoader::head(const std::string& module,
+                                                     const std::string& weight_of) {
   std::unique_ptr<Linear> head;
   const bool tied = weight_of != module;
   const bool stays_float = quantized_.empty() || options_.linear.compute == ComputeMode::kF32 ||

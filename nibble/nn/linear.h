@@ -34,8 +34,8 @@ struct ExecutionContext {
 // faster.
 enum class ComputeMode { kF32, kAuto };
 
-// Of the activations that a quantized weight is multiplied with in ComputeMode::kAuto: 8 bits with a scale for
-// each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work.
+// Of the activations that a quantized weight is multiplied with in ComputeMode::kAuto: 8 bits with a scale
+// for each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work.
 enum class ActivationBits { k8, k16 };
 
 struct LinearOptions {

@@ -278,7 +278,8 @@ TEST_P(LinearTest, AutoModeErrorHasTheSizeThatRoundingPredicts) {
     const MatrixView<const float> x(inputs.data(), kTokens, kIn);
     const std::vector<float> steps = span_steps(kernels::StripMatrix(w, pool), x);
     const ExactProduct exact = exact_product(weight, {}, x);
-    const std::vector<float> y = run_linear(*make_int8_linear(w, {}, pool, ActivationBits::k8, GetParam()), x, pool);
+    const std::vector<float> y =
+        run_linear(*make_int8_linear(w, {}, pool, ActivationBits::k8, GetParam()), x, pool);
     double error = 0;
     double predicted = 0;
     for (size_t i = 0; i < y.size(); ++i) {
@@ -365,8 +366,8 @@ TEST_P(LinearTest, LayersThatShareTheirInputGiveTheBytesOfSeparateCalls) {
     std::vector<std::unique_ptr<Linear>> layers;
     for (const size_t size : {40u, 16u, 23u}) {
       const WeightCase c = {WeightFormula::kAffine, size, 256, 4, 128};
-      layers.push_back(make_int8_linear(random_weight(c, static_cast<unsigned>(size)), random_bias(size), pool,
-                                        activations, GetParam()));
+      layers.push_back(make_int8_linear(random_weight(c, static_cast<unsigned>(size)), random_bias(size),
+                                        pool, activations, GetParam()));
     }
     // Another form of codes: not shared, and the same all the same.
     layers.push_back(make_int8_linear(random_weight({WeightFormula::kAffine, 17, 256, 8, 128}, 3), {}, pool,

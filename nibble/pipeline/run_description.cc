@@ -1,8 +1,8 @@
 #include <set>
 #include <system_error>
 
-#include "nibble/base/sha256.h"
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/sha256.h"
 #include "nibble/linalg/gemm.h"
 #include "nibble/pipeline/run.h"
 

@@ -73,7 +73,8 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     const auto found = storage.find(slot.name);
     if (found == storage.end()) continue;
     LinearStorage how = found->second;
-    if (slot.role == ModuleRole::kHead && how.is_float()) how = head_storage(*how.dtype, is_quantized(storage));
+    if (slot.role == ModuleRole::kHead && how.is_float())
+      how = head_storage(*how.dtype, is_quantized(storage));
     modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], how, huge_pages)};
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
@@ -81,8 +82,7 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     const TensorInfo* const info = source.checkpoint->find(embedding->name + ".weight");
     if (info != nullptr) {
       const LinearStorage how = head_storage(info->dtype, is_quantized(storage));
-      modules[head] = {embedding,
-                       linear_size(embedding->shape[0], embedding->shape[1], how, huge_pages)};
+      modules[head] = {embedding, linear_size(embedding->shape[0], embedding->shape[1], how, huge_pages)};
     }
   }
   return modules;

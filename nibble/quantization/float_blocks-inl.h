@@ -1,5 +1,5 @@
-// The functions of float_blocks.h, written once on vectors of kLanes elements and compiled once per instruction
-// set: the including file defines NIBBLE_BLOCKS_NAMESPACE and NIBBLE_BLOCKS_LANES.
+// The functions of float_blocks.h, written once on vectors of kLanes elements and compiled once per
+// instruction set: the including file defines NIBBLE_BLOCKS_NAMESPACE and NIBBLE_BLOCKS_LANES.
 
 namespace nibble::NIBBLE_BLOCKS_NAMESPACE {
 

@@ -6,10 +6,10 @@
 // descent on the codes, and a shifted target that repairs what earlier layers broke. docs/quantizers.md
 // has the equations and what each step gives.
 
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/error.h"
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/thread_pool.h"
-#include "nibble/base/cpu_target.h"
 #include "nibble/quantizers/factored_hessian.h"
 #include "nibble/quantizers/gptq_settings.h"
 

@@ -163,5 +163,27 @@ TEST(Doctor, TheReportIsAPageOnStdout) {
   EXPECT_THAT(result.err, IsEmpty());
 }
 
+TEST(Doctor, SaysWhichKernelsAModelGetsAndWhyNotFasterOnes) {
+  const TemporaryFolder work;
+  const std::string folder = (work.path() / "groups-of-16").string();
+  const ProgramResult made = run_program({"quantize", model("tiny-llama"), "-o", folder, "--method", "rtn",
+                                          "--group-size", "16", "--no-check", "-q"});
+  ASSERT_EQ(made.status, 0) << made;
+  const ProgramResult slow = run_program({"doctor", folder, "--no-measure", "--json"});
+  ASSERT_EQ(slow.status, 0) << slow;
+  const Json kernels = slow.json()["model"];
+  EXPECT_THAT(kernels["kernels"].dump(), HasSubstr("int4-f32-"));
+  ASSERT_EQ(kernels["slow"].size(), 1u);
+  EXPECT_THAT(kernels["slow"][0]["reason"].get<std::string>(), HasSubstr("groups of 16"));
+  EXPECT_GT(kernels["slow"][0]["modules"].size(), 6u);
+
+  const ProgramResult fast = run_program({"doctor", model("gptq-4b-g128"), "--no-measure"});
+  ASSERT_EQ(fast.status, 0) << fast;
+  EXPECT_THAT(fast.out, testing::AllOf(HasSubstr("gptq, --compute auto"), HasSubstr("x int4-a8-"),
+                                       HasSubstr("times activations in int8"), HasSubstr("for kernels")));
+  EXPECT_THAT(fast.out, testing::Not(HasSubstr("would be faster")));
+  EXPECT_EQ(run_program({"doctor", "/no/such/model", "--no-measure"}).status, 1);
+}
+
 }  // namespace
 }  // namespace nibble::test

@@ -1,0 +1,49 @@
+#include "nibble/cli/doctor_features.h"
+
+#include <gtest/gtest.h>
+
+namespace nibble::cli {
+namespace {
+
+const std::vector<std::string> kServer = {"avx2",     "fma",         "f16c",       "avx_vnni",
+                                          "avx512f",  "avx512bw",    "avx512cd",   "avx512dq",
+                                          "avx512vl", "avx512_vnni", "avx512_bf16"};
+constexpr CpuTarget kTargets[] = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvx512};
+
+FeatureState state_of(const std::vector<CpuFeature>& features, std::string_view name) {
+  for (const CpuFeature& feature : features) {
+    if (feature.name == name) return feature.state;
+  }
+  ADD_FAILURE() << name << " is not listed";
+  return FeatureState::kNotFound;
+}
+
+TEST(CpuFeatures, AreUsedPassedOverWithoutKernelOrNotFound) {
+  const auto features = cpu_features(kServer, kTargets, CpuTarget::kAvx512);
+  EXPECT_EQ(state_of(features, "avx2"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "avx512-vnni"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "avx512-bf16"), FeatureState::kNoKernel);
+  EXPECT_EQ(state_of(features, "amx-int8"), FeatureState::kNotFound);
+}
+
+TEST(CpuFeatures, OfALowerRequestAreNotUsed) {
+  const auto features = cpu_features(kServer, kTargets, CpuTarget::kAvx2);
+  EXPECT_EQ(state_of(features, "avx2"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "avx512"), FeatureState::kPassedOver);
+  EXPECT_EQ(state_of(cpu_features(kServer, kTargets, CpuTarget::kScalar), "avx2"), FeatureState::kPassedOver);
+}
+
+TEST(CpuFeatures, NeedAllOfTheirFlags) {
+  const auto features = cpu_features({"avx2", "amx_int8"}, {kTargets, 1}, CpuTarget::kScalar);
+  EXPECT_EQ(state_of(features, "avx2"), FeatureState::kNotFound);
+  EXPECT_EQ(state_of(features, "amx-int8"), FeatureState::kNotFound);
+}
+
+TEST(CpuFeatures, OfArmAreListedThere) {
+  const auto features = cpu_features({"asimd", "asimddp"}, {kTargets, 1}, CpuTarget::kScalar);
+  EXPECT_EQ(to_text(features), "found, no kernel uses it: dotprod; not found: i8mm");
+  EXPECT_EQ(to_json(features)[1], Json({{"name", "i8mm"}, {"state", "not found"}}));
+}
+
+}  // namespace
+}  // namespace nibble::cli
