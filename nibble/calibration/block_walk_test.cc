@@ -26,12 +26,10 @@ std::vector<float> logits_of_rows(WalkedModel& model, bool quantized, size_t fir
                       model.pool);
   auto frame = load_frame(source.spec, source.config, source.prefix_missing, loader);
   EXPECT_TRUE(frame);
-  std::unique_ptr<Linear> head;
-  if (source.config.tie_word_embeddings) {
-    head = *loader.tied_head(frame->embedding);
-  } else {
-    EXPECT_TRUE(loader.linears({{std::string(source.spec.names.head), &head}}));
-  }
+  const std::string name(source.spec.names.head);
+  const std::string embedding = name_in_file(source.spec, source.spec.names.embed, source.prefix_missing);
+  const std::unique_ptr<Linear> head =
+      *loader.head(name, source.config.tie_word_embeddings ? embedding : name);
   std::vector<float> values(count * source.spec.embedding_size);
   MatrixView<float> x(values.data(), count, source.spec.embedding_size);
   if (quantized) {

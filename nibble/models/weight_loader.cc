@@ -117,8 +117,10 @@ Expected<std::unique_ptr<Linear>> WeightLoader::head(const std::string& module,
                                                      const std::string& weight_of) {
   std::unique_ptr<Linear> head;
   const bool tied = weight_of != module;
+  // LLM.int8 is so close to the original that 8 bits for the head would show.
+  const auto* const bnb = config_ ? std::get_if<BitsAndBytesConfig>(&*config_) : nullptr;
   const bool stays_float = quantized_.empty() || options_.linear.compute == ComputeMode::kF32 ||
-                           options_.linear.backend == "reference";
+                           options_.linear.backend == "reference" || (bnb != nullptr && bnb->load_in_8bit);
   if (!tied && (stays_float || quantized_.contains(module))) {
     NIBBLE_RETURN_IF_ERROR(linears({{module, &head, ActivationBits::k16}}));
     return head;

@@ -46,7 +46,8 @@ class WeightLoader {
   Expected<std::unique_ptr<Norm>> norm(std::string_view module, NormKind kind, float eps);
   Expected<Tensor> embedding(std::string_view module);
   // The head, whose weight is that of the module `weight_of`: its own, or the embedding's. Of a quantized
-  // model in ComputeMode::kAuto a float head is kept in 8 bits: it would be half of what a token reads.
+  // model in ComputeMode::kAuto a float head is kept in 8 bits, since it would be half of what a token reads;
+  // not with LLM.int8.
   Expected<std::unique_ptr<Linear>> head(const std::string& module, const std::string& weight_of);
 
   const WeightBytes& bytes() const { return bytes_; }

@@ -12,7 +12,7 @@
 
 namespace nibble {
 
-inline constexpr size_t kInt8WeightGroup = 128;
+inline constexpr size_t kInt8WeightGroup = 32;
 
 // Symmetric in groups of kInt8WeightGroup inputs: scale = max|w| / 127, code = 128 + rne(w / scale).
 // weight: F32, F16 or BF16 [out_features, in_features]. Nothing where a value is not finite, or the

@@ -53,13 +53,15 @@ struct Module {
   LinearSize size;
 };
 
-bool is_quantized(const StorageMap& storage) {
-  return std::ranges::any_of(storage, [](const auto& entry) { return !entry.second.is_float(); });
+// Whether a float head is kept in 8 bits: as WeightLoader::head().
+bool has_int8_head(const StorageMap& storage) {
+  return std::ranges::any_of(storage, [](const auto& entry) {
+    return !entry.second.is_float() && entry.second.formula != WeightFormula::kRowAbsmax;
+  });
 }
 
-// A float head, as WeightLoader::head() keeps it.
-LinearStorage head_storage(DType dtype, bool quantized_model) {
-  if (!quantized_model) return {.dtype = dtype};
+LinearStorage head_storage(DType dtype, bool int8) {
+  if (!int8) return {.dtype = dtype};
   return {.bits = 8, .group_size = kInt8WeightGroup};
 }
 
@@ -74,14 +76,14 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     if (found == storage.end()) continue;
     LinearStorage how = found->second;
     if (slot.role == ModuleRole::kHead && how.is_float())
-      how = head_storage(*how.dtype, is_quantized(storage));
+      how = head_storage(*how.dtype, has_int8_head(storage));
     modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], how, huge_pages)};
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
   if (source.config.tie_word_embeddings && embedding != nullptr) {
     const TensorInfo* const info = source.checkpoint->find(embedding->name + ".weight");
     if (info != nullptr) {
-      const LinearStorage how = head_storage(info->dtype, is_quantized(storage));
+      const LinearStorage how = head_storage(info->dtype, has_int8_head(storage));
       modules[head] = {embedding, linear_size(embedding->shape[0], embedding->shape[1], how, huge_pages)};
     }
   }
@@ -289,7 +291,7 @@ RunPlan plan_run(const ModelSource& source, const StorageMap& storage, const Run
     const size_t bytes = stored_bytes(source, slot.name + ".weight");
     if (slot.role == ModuleRole::kEmbedding) {
       plan.weight_bytes += bytes;
-      const bool is_head = source.config.tie_word_embeddings && !is_quantized(storage);
+      const bool is_head = source.config.tie_word_embeddings && !has_int8_head(storage);
       if (!is_head) plan.mapped_bytes += touched_embedding_bytes(bytes, settings.context * settings.parallel);
     } else if (slot.role == ModuleRole::kNorm) {
       const size_t floats = num_elements(slot.shape).value_or(0) +
