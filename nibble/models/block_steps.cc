@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nibble/base/float16.h"
 #include "nibble/kernels/elementwise.h"
+#include "nibble/quantization/float_blocks.h"
 
 namespace nibble {
 namespace {
@@ -13,19 +13,8 @@ constexpr size_t kRowsPerTask = 8;
 
 // Row `index` of a floating tensor [rows, width], times scale.
 void copy_row(const Tensor& tensor, size_t index, float scale, std::span<float> out) {
-  const size_t element = dtype_bits(tensor.dtype) / 8;
-  const std::byte* const row = tensor.bytes.data() + index * out.size() * element;
-  for (size_t i = 0; i < out.size(); ++i) {
-    float value = 0;
-    if (tensor.dtype == DType::kF32) {
-      std::memcpy(&value, row + i * element, element);
-    } else {
-      uint16_t bits = 0;
-      std::memcpy(&bits, row + i * element, element);
-      value = tensor.dtype == DType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
-    }
-    out[i] = value * scale;
-  }
+  load_floats(tensor, index * out.size(), out.size(), out.data());
+  for (float& value : out) value *= scale;
 }
 
 }  // namespace

@@ -3,28 +3,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
+#include <span>
 #include <vector>
 
 #include "nibble/base/check.h"
-#include "nibble/base/float16.h"
+#include "nibble/quantization/float_blocks.h"
 
 namespace nibble {
 namespace {
-
-void load_row(const Tensor& weight, size_t row, std::vector<float>& out) {
-  const size_t element = dtype_bits(weight.dtype) / 8;
-  const std::byte* const bytes = weight.bytes.data() + row * out.size() * element;
-  if (weight.dtype == DType::kF32) {
-    std::memcpy(out.data(), bytes, out.size() * element);
-    return;
-  }
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, bytes + i * element, element);
-    out[i] = weight.dtype == DType::kF16 ? fp16_to_float(bits) : bf16_to_float(bits);
-  }
-}
 
 // Codes and scales of one row; false where a value is not finite.
 bool quantize_row(const std::vector<float>& row, size_t o, QuantizedWeight& result) {
@@ -32,13 +18,8 @@ bool quantize_row(const std::vector<float>& row, size_t o, QuantizedWeight& resu
   for (size_t g = 0; g < result.num_groups; ++g) {
     const size_t begin = g * kInt8WeightGroup;
     const size_t end = std::min(begin + kInt8WeightGroup, row.size());
-    float largest = 0.f;
-    bool finite = true;
-    for (size_t i = begin; i < end; ++i) {
-      finite = finite && std::isfinite(row[i]);
-      largest = std::max(largest, std::fabs(row[i]));
-    }
-    if (!finite) return false;
+    const float largest = largest_magnitude(std::span(row).subspan(begin, end - begin));
+    if (!std::isfinite(largest)) return false;
     const float scale = largest / 127.f;
     // A scale too small to divide by stands for a group of zeros.
     const float inverse = scale >= 1e-30f ? 1.f / scale : 0.f;
@@ -68,7 +49,7 @@ std::optional<QuantizedWeight> to_int8(const Tensor& weight, ThreadPool& pool) {
   pool.parallel_for(result.out_features, 64, [&](size_t begin, size_t end, size_t) {
     std::vector<float> row(result.in_features);
     for (size_t o = begin; o < end; ++o) {
-      load_row(weight, o, row);
+      load_floats(weight, o * row.size(), row.size(), row.data());
       if (!quantize_row(row, o, result)) finite = false;
     }
   });
