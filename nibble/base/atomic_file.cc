@@ -14,6 +14,10 @@
 namespace nibble {
 namespace {
 
+constexpr size_t kMostPerCall = size_t{1} << 30;  // Linux writes at most 2 GiB per call
+
+off_t to_offset(size_t bytes) { return static_cast<off_t>(bytes); }
+
 Failure write_failure(const std::filesystem::path& path, int error) {
   Failure failure = fail(ErrorCode::kUnavailable, "{}", std::strerror(error)).at(path.string());
   if (error == ENOSPC || error == EDQUOT) {
@@ -50,11 +54,28 @@ Expected<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
 
 Status AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    // Linux writes at most 2 GiB per call.
-    const ssize_t n = ::write(fd_, bytes.data(), std::min(bytes.size(), size_t{1} << 30));
+    const ssize_t n = ::write(fd_, bytes.data(), std::min(bytes.size(), kMostPerCall));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return write_failure(path_, errno);
     bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+  return {};
+}
+
+Status AtomicFile::write_at(size_t offset, std::span<const std::byte> bytes) {
+  const size_t begin = offset;
+  const size_t size = bytes.size();
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd_, bytes.data(), std::min(bytes.size(), kMostPerCall), to_offset(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return write_failure(path_, errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<size_t>(n);
+  }
+  // The disk may begin now, so that commit() has less to wait for. Only a hint: errors show there.
+  constexpr size_t kWorthAHint = size_t{1} << 20;
+  if (size >= kWorthAHint) {
+    ::sync_file_range(fd_, to_offset(begin), to_offset(size), SYNC_FILE_RANGE_WRITE);
   }
   return {};
 }

@@ -22,6 +22,8 @@ class AtomicFile {
 
   Status write(std::span<const std::byte> bytes);
   Status write(std::string_view text) { return write(std::as_bytes(std::span(text))); }
+  // Leaves the place where write() goes on. A gap that is never filled reads as zeros.
+  Status write_at(size_t offset, std::span<const std::byte> bytes);
   Status commit();
 
  private:

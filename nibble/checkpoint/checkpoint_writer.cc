@@ -95,7 +95,7 @@ Expected<std::string> make_header(const Shard& shard, const std::map<std::string
   return header + json;
 }
 
-Status write_tensor(const TensorSource& source, AtomicFile& file) {
+Status write_tensor(const TensorSource& source, size_t offset, AtomicFile& file) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
   NIBBLE_TRY(const Tensor tensor, at(source.name, source.load()));
   if (tensor.info() != source.info || tensor.bytes.size() != num_bytes(source.info)) {
@@ -104,24 +104,32 @@ Status write_tensor(const TensorSource& source, AtomicFile& file) {
                 shape_name(tensor.shape), tensor.bytes.size())
         .at(source.name);
   }
-  NIBBLE_RETURN_IF_ERROR(file.write(tensor.bytes));
+  NIBBLE_RETURN_IF_ERROR(file.write_at(offset, tensor.bytes));
   if (source.written) source.written();
   return {};
 }
 
-// Writes all bytes, but leaves it to the caller to commit the file.
-Expected<AtomicFile> write_shard(const fs::path& path, Shard shard,
+// Writes all bytes, but leaves it to the caller to commit the file. Tensors are loaded in the order given,
+// which keeps together what is made together (the codes and the scales of a module), wherever they lie.
+Expected<AtomicFile> write_shard(const fs::path& path, const Shard& shard,
                                  const std::map<std::string, std::string>& metadata, Progress& progress) {
-  std::sort(shard.begin(), shard.end(), [](const TensorSource* a, const TensorSource* b) {
+  Shard in_file = shard;
+  std::sort(in_file.begin(), in_file.end(), [](const TensorSource* a, const TensorSource* b) {
     const size_t rank_a = alignment_rank(a->info.dtype);
     const size_t rank_b = alignment_rank(b->info.dtype);
     return rank_a != rank_b ? rank_a > rank_b : a->name < b->name;
   });
-  NIBBLE_TRY(const std::string header, make_header(shard, metadata));
+  NIBBLE_TRY(const std::string header, make_header(in_file, metadata));
+  std::map<const TensorSource*, size_t> offsets;
+  size_t end = header.size();
+  for (const TensorSource* tensor : in_file) {
+    offsets[tensor] = end;
+    end += num_bytes(tensor->info).value_or(0);
+  }
   NIBBLE_TRY(AtomicFile file, AtomicFile::create(path));
   NIBBLE_RETURN_IF_ERROR(file.write(header));
   for (const TensorSource* tensor : shard) {
-    NIBBLE_RETURN_IF_ERROR(write_tensor(*tensor, file));
+    NIBBLE_RETURN_IF_ERROR(write_tensor(*tensor, offsets.at(tensor), file));
     progress.advance();
   }
   return file;
@@ -226,7 +234,7 @@ Status write_safetensors(const fs::path& path, const std::vector<TensorSource>& 
   Shard all;
   for (const TensorSource& tensor : tensors) all.push_back(&tensor);
   Progress progress("writing " + path.filename().string(), tensors.size(), "tensors");
-  NIBBLE_TRY(AtomicFile file, write_shard(path, std::move(all), metadata, progress));
+  NIBBLE_TRY(AtomicFile file, write_shard(path, all, metadata, progress));
   return file.commit();
 }
 

@@ -46,14 +46,10 @@ class OnTheFlyCheckpoint final : public Checkpoint {
     return found->second;
   }
 
+  // The codes stay until another module is asked for: its other tensors come next.
   void drop(std::string_view name) const override {
     const auto quantized = module_of_.find(name);
-    if (quantized == module_of_.end()) return source_->drop(name);
-    source_->drop(quantized->second + ".weight");
-    const std::lock_guard lock(mutex_);
-    if (current_module_ != quantized->second) return;
-    current_.clear();
-    current_module_.clear();
+    source_->drop(quantized == module_of_.end() ? std::string(name) : quantized->second + ".weight");
   }
 
   std::string file_of(std::string_view name) const override {

@@ -20,6 +20,8 @@
 namespace nibble {
 namespace {
 
+constexpr size_t kRun = 4096;  // elements that are worked on at once: they stay in the innermost cache
+constexpr size_t kMostBlocks = kRun / 32;
 constexpr float kTiny = 1e-38f;  // stands for an absmax of zero, so that its reciprocal is finite
 
 // Sorted bounds between codes and the code of each interval.
@@ -50,19 +52,21 @@ Buckets<kCodes> make_buckets(std::span<const float, kCodes> codebook) {
 
 using Buckets8 = Buckets<256>;
 
-CodeSteps code_steps(const Buckets<16>& buckets) {
-  CodeSteps steps = {.first = buckets.codes[0], .bounds = buckets.bounds, .steps = {}};
-  for (size_t i = 0; i < steps.steps.size(); ++i) steps.steps[i] = buckets.codes[i + 1] - buckets.codes[i];
-  return steps;
+CodeIntervals code_intervals(const Buckets<16>& buckets) {
+  CodeIntervals intervals = {.bounds = buckets.bounds, .codes = {}};
+  std::copy(buckets.codes.begin(), buckets.codes.end(), intervals.codes.begin());
+  return intervals;
 }
 
-// Scales a block to [-1, 1] by its absmax, which is returned as stored. The short last block of a tensor
+// Scales blocks to [-1, 1] by their absmax, which is returned as stored. The short last block of a tensor
 // has rules of its own: it is divided instead of multiplied, and its absmax is never zero.
-float normalize(std::span<float> block, float absmax, bool is_short) {
-  if (!is_short) {
-    scale_and_clamp(block, 1.0f / std::max(absmax, kTiny));
-    return absmax;
-  }
+void normalize_whole(std::span<float> values, size_t blocksize, const float* absmax) {
+  float factors[kMostBlocks];
+  for (size_t i = 0; i < values.size() / blocksize; ++i) factors[i] = 1.0f / std::max(absmax[i], kTiny);
+  scale_and_clamp(values, blocksize, factors);
+}
+
+float normalize_short(std::span<float> block, float absmax) {
   absmax = std::max(absmax, kTiny);
   for (float& value : block) value = std::clamp(value / absmax, -1.0f, 1.0f);
   return absmax;
@@ -111,8 +115,13 @@ NestedAbsmax quantize_absmax(const std::vector<float>& absmax, float offset) {
     const size_t count = std::min(kNestedBlocksize, absmax.size() - begin);
     float block[kNestedBlocksize];
     for (size_t i = 0; i < count; ++i) block[i] = absmax[begin + i] - offset;
-    nested.absmax.push_back(
-        normalize({block, count}, largest_magnitude({block, count}), count < kNestedBlocksize));
+    float largest = largest_magnitude({block, count});
+    if (count < kNestedBlocksize) {
+      largest = normalize_short({block, count}, largest);
+    } else {
+      normalize_whole({block, count}, count, &largest);
+    }
+    nested.absmax.push_back(largest);
     for (size_t i = 0; i < count; ++i) nested.codes.push_back(kBuckets.code_of(block[i]));
   }
   return nested;
@@ -126,31 +135,37 @@ struct Blocks {
 
 Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16> codebook, size_t blocksize,
                                  ThreadPool& pool) {
-  const CodeSteps steps = code_steps(make_buckets<16>(codebook));
+  const CodeIntervals intervals = code_intervals(make_buckets<16>(codebook));
   const size_t count = weight.size();
   Blocks blocks;
   blocks.packed.resize(ceil_div(count, 2));
   blocks.absmax.resize(ceil_div(count, blocksize));
   std::atomic<size_t> first_bad = count;
-  const size_t grain = std::max<size_t>(1, 4096 / blocksize);
-  pool.parallel_for(blocks.absmax.size(), grain, [&](size_t begin, size_t end, size_t) {
-    std::vector<float> block(blocksize + 1);
-    for (size_t b = begin; b < end; ++b) {
-      const size_t start = b * blocksize;
-      const size_t size = std::min(blocksize, count - start);
-      const std::span<float> values(block.data(), size);
-      load_floats(weight, start, size, block.data());
-      const float absmax = largest_magnitude(values);
-      if (!std::isfinite(absmax)) {
-        const auto bad =
-            std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-        note_first(first_bad, start + static_cast<size_t>(bad - values.begin()));
+  // Blocksizes are powers of two, so that a run is whole blocks.
+  const size_t run_size = std::max(kRun, blocksize);
+  pool.parallel_for(ceil_div(count, run_size), 16, [&](size_t begin, size_t end, size_t) {
+    std::vector<float> values(run_size + 1);
+    for (size_t start = begin * run_size; start < std::min(end * run_size, count); start += run_size) {
+      const size_t size = std::min(run_size, count - start);
+      const size_t whole = size / blocksize * blocksize;
+      const std::span<float> run = std::span(values).first(size);
+      float* const absmax = blocks.absmax.data() + start / blocksize;
+      load_floats(weight, start, size, run.data());
+      block_magnitudes(run.first(whole), blocksize, absmax);
+      const size_t num_blocks = ceil_div(size, blocksize);
+      if (whole < size) absmax[num_blocks - 1] = largest_magnitude(run.subspan(whole));
+      if (!std::isfinite(largest_magnitude({absmax, num_blocks}))) {
+        const auto bad = std::find_if(run.begin(), run.end(), [](float v) { return !std::isfinite(v); });
+        note_first(first_bad, start + static_cast<size_t>(bad - run.begin()));
         return;
       }
-      blocks.absmax[b] = normalize(values, absmax, size < blocksize);
+      normalize_whole(run.first(whole), blocksize, absmax);
+      if (whole < size) {
+        absmax[num_blocks - 1] = normalize_short(run.subspan(whole), absmax[num_blocks - 1]);
+      }
       // The partner that an odd last element lacks counts as zero.
-      if (size % 2 != 0) block[size] = 0.0f;
-      pack_codes({block.data(), size + size % 2}, steps, blocks.packed.data() + start / 2);
+      values[size] = 0.0f;
+      pack_codes({values.data(), size + size % 2}, intervals, blocks.packed.data() + start / 2);
     }
   });
   if (first_bad.load() != count) return not_finite(weight, first_bad.load());

@@ -78,36 +78,84 @@ inline float largest_magnitude(const float* values, size_t count) {
   return as<float>(result);
 }
 
-inline float clamped(float value) { return value > 1.f ? 1.f : value < -1.f ? -1.f : value; }
-
-inline void scale_and_clamp(float* values, size_t count, float factor) {
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    Floats x = load<Floats>(values + i) * factor;
-    const Floats one = 1.f - Floats{};
-    x = choose((Ints)(x > one), one, x);
-    x = choose((Ints)(x < -one), -one, x);
-    store(values + i, x);
-  }
-  for (; i < count; ++i) values[i] = clamped(values[i] * factor);
+inline void block_magnitudes(const float* values, size_t count, size_t blocksize, float* largest) {
+  for (size_t i = 0; i < count; i += blocksize) *largest++ = largest_magnitude(values + i, blocksize);
 }
 
-inline void pack_codes(const float* values, size_t count, const CodeSteps& steps, uint8_t* packed) {
+inline float clamped(float value) { return value > 1.f ? 1.f : value < -1.f ? -1.f : value; }
+
+inline void scale_and_clamp(float* values, size_t count, size_t blocksize, const float* factors) {
+  const Floats one = 1.f - Floats{};
+  for (const float* const end = values + count; values < end; values += blocksize) {
+    const float factor = *factors++;
+    size_t i = 0;
+    for (; i + kLanes <= blocksize; i += kLanes) {
+      Floats x = load<Floats>(values + i) * factor;
+      x = choose((Ints)(x > one), one, x);
+      x = choose((Ints)(x < -one), -one, x);
+      store(values + i, x);
+    }
+    for (; i < blocksize; ++i) values[i] = clamped(values[i] * factor);
+  }
+}
+
+// The bounds as the levels of a search tree, and the codes of its leaves. A table of eight entries fits one
+// vector of eight lanes; narrower and wider vectors repeat or split it.
+struct IntervalTree {
+  explicit IntervalTree(const CodeIntervals& intervals) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      for (size_t part = 0; part < kParts; ++part) {
+        bounds[part][lane] = intervals.bounds[(lane + part * kLanes) % 15];
+        codes[part][lane] = intervals.codes[(lane + part * kLanes) % 16];
+      }
+    }
+  }
+
+  // table[index] lane by lane; index is below 16.
+  template <class V>
+  static V look_up(const V* table, const Ints& index) {
+    if constexpr (kParts == 1) return __builtin_shuffle(table[0], index);
+    if constexpr (kParts == 2) return __builtin_shuffle(table[0], table[1], index);
+    V value = {};
+    if constexpr (kParts == 4) {
+      for (size_t lane = 0; lane < kLanes; ++lane) {
+        value[lane] =
+            table[static_cast<size_t>(index[lane]) / kLanes][static_cast<size_t>(index[lane]) % kLanes];
+      }
+    }
+    return value;
+  }
+
+  Ints code_of(const Floats& x) const {
+    Ints below = Ints{} + 8;
+    below &= (Ints)(x > bounds[7 / kLanes][7 % kLanes]);
+    for (int32_t step = 4; step > 0; step /= 2) {
+      below += (Ints)(x > look_up(bounds, below + (step - 1))) & step;
+    }
+    return look_up(codes, below);
+  }
+
+  static constexpr size_t kParts = 16 / kLanes;
+  Floats bounds[kParts];
+  Ints codes[kParts];
+};
+
+inline void pack_codes(const float* values, size_t count, const CodeIntervals& intervals, uint8_t* packed) {
+  const IntervalTree tree(intervals);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    const Floats x = load<Floats>(values + i);
-    Ints code = Ints{} + steps.first;
-    NIBBLE_UNROLL
-    for (size_t b = 0; b < 15; ++b) code += (Ints)(x > steps.bounds[b]) & steps.steps[b];
+    const Ints code = tree.code_of(load<Floats>(values + i));
     // Two neighbours lie in one 64-bit lane, the first in its low half.
     const Pairs pairs = as<Pairs>(code);
     const Pairs bytes = (pairs << 4 | pairs >> 32) & 0xFFu;
     store(packed + i / 2, __builtin_convertvector(bytes, HalfBytes));
   }
   for (; i < count; i += 2) {
-    int32_t codes[2] = {steps.first, steps.first};
+    int32_t codes[2];
     for (size_t j = 0; j < 2; ++j) {
-      for (size_t b = 0; b < 15; ++b) codes[j] += values[i + j] > steps.bounds[b] ? steps.steps[b] : 0;
+      size_t below = 0;
+      while (below < 15 && values[i + j] > intervals.bounds[below]) ++below;
+      codes[j] = intervals.codes[below];
     }
     packed[i / 2] = static_cast<uint8_t>(codes[0] << 4 | codes[1]);
   }
@@ -124,7 +172,7 @@ inline void scale_and_round(const float* values, size_t count, float factor, int
   for (; i < count; ++i) codes[i] = static_cast<int8_t>((values[i] * factor + kNoFraction) - kNoFraction);
 }
 
-constexpr FloatBlockKernels kKernels = {load_16_bits, largest_magnitude, scale_and_clamp, pack_codes,
-                                        scale_and_round};
+constexpr FloatBlockKernels kKernels = {load_16_bits,    largest_magnitude, block_magnitudes,
+                                        scale_and_clamp, pack_codes,        scale_and_round};
 
 }  // namespace nibble::NIBBLE_BLOCKS_NAMESPACE

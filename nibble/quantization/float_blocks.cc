@@ -12,8 +12,9 @@ namespace {
 struct FloatBlockKernels {
   size_t (*load_16_bits)(const std::byte* source, bool is_half, size_t count, float* out);
   float (*largest_magnitude)(const float* values, size_t count);
-  void (*scale_and_clamp)(float* values, size_t count, float factor);
-  void (*pack_codes)(const float* values, size_t count, const CodeSteps& steps, uint8_t* packed);
+  void (*block_magnitudes)(const float* values, size_t count, size_t blocksize, float* largest);
+  void (*scale_and_clamp)(float* values, size_t count, size_t blocksize, const float* factors);
+  void (*pack_codes)(const float* values, size_t count, const CodeIntervals& intervals, uint8_t* packed);
   void (*scale_and_round)(const float* values, size_t count, float factor, int8_t* codes);
 };
 
@@ -77,12 +78,17 @@ float largest_magnitude(std::span<const float> values, CpuTarget target) {
   return kernels_for(target).largest_magnitude(values.data(), values.size());
 }
 
-void scale_and_clamp(std::span<float> values, float factor, CpuTarget target) {
-  kernels_for(target).scale_and_clamp(values.data(), values.size(), factor);
+void block_magnitudes(std::span<const float> values, size_t blocksize, float* largest, CpuTarget target) {
+  kernels_for(target).block_magnitudes(values.data(), values.size(), blocksize, largest);
 }
 
-void pack_codes(std::span<const float> values, const CodeSteps& steps, uint8_t* packed, CpuTarget target) {
-  kernels_for(target).pack_codes(values.data(), values.size(), steps, packed);
+void scale_and_clamp(std::span<float> values, size_t blocksize, const float* factors, CpuTarget target) {
+  kernels_for(target).scale_and_clamp(values.data(), values.size(), blocksize, factors);
+}
+
+void pack_codes(std::span<const float> values, const CodeIntervals& intervals, uint8_t* packed,
+                CpuTarget target) {
+  kernels_for(target).pack_codes(values.data(), values.size(), intervals, packed);
 }
 
 void scale_and_round(std::span<const float> values, float factor, int8_t* codes, CpuTarget target) {

@@ -20,18 +20,22 @@ void load_floats(const Tensor& tensor, size_t begin, size_t count, float* out,
 // The largest magnitude, or what is no number: infinity is larger than any, NaN larger than infinity.
 float largest_magnitude(std::span<const float> values, CpuTarget target = cpu_target());
 
-// value * factor, no further from 0 than 1.
-void scale_and_clamp(std::span<float> values, float factor, CpuTarget target = cpu_target());
+// Of each `blocksize` values in turn; they are whole blocks.
+void block_magnitudes(std::span<const float> values, size_t blocksize, float* largest,
+                      CpuTarget target = cpu_target());
 
-// A code as a staircase: `first`, and for each bound below the value another step.
-struct CodeSteps {
-  int32_t first;
+// value * factor of its block, no further from 0 than 1; whole blocks.
+void scale_and_clamp(std::span<float> values, size_t blocksize, const float* factors,
+                     CpuTarget target = cpu_target());
+
+// A code by intervals: codes[i] where i of the rising bounds are below the value.
+struct CodeIntervals {
   std::array<float, 15> bounds;
-  std::array<int32_t, 15> steps;
+  std::array<int32_t, 16> codes;
 };
 
 // The codes of finite values, two to a byte, the first in its high half. An even number of values.
-void pack_codes(std::span<const float> values, const CodeSteps& steps, uint8_t* packed,
+void pack_codes(std::span<const float> values, const CodeIntervals& intervals, uint8_t* packed,
                 CpuTarget target = cpu_target());
 
 // value * factor to the nearest integer, ties to even; it is within -128 to 127.

@@ -1,5 +1,6 @@
 #include "nibble/quantization/float_blocks.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -48,37 +49,45 @@ TEST(FloatBlocks, FindsTheLargestMagnitudeAtAnyPlace) {
   EXPECT_EQ(largest_magnitude({}), 0.f);
 }
 
-TEST(FloatBlocks, ScalesAndClamps) {
+TEST(FloatBlocks, ScalesAndClampsEachBlockByItsFactor) {
   for (const CpuTarget target : supported_cpu_targets()) {
-    std::vector<float> values;
-    std::vector<float> expected;
-    for (int i = 0; i < 7; ++i) {
-      values.insert(values.end(), {0.5f, -0.5f, 3.f, -3.f, 1.f, -0.f, 2.f});
-      expected.insert(expected.end(), {0.25f, -0.25f, 1.f, -1.f, 0.5f, -0.f, 1.f});
+    for (const size_t blocksize : {7, 32, 64}) {
+      std::vector<float> values;
+      std::vector<float> expected;
+      std::vector<float> factors;
+      for (size_t block = 0; block < 3; ++block) {
+        factors.push_back(std::exp2(-static_cast<float>(block)));
+        for (size_t i = 0; i < blocksize; ++i) {
+          const float value = 0.5f * static_cast<float>((i * 5 + block) % 11) - 2.5f;
+          values.push_back(value);
+          expected.push_back(std::clamp(value * factors[block], -1.f, 1.f));
+        }
+      }
+      std::vector<float> largest(3);
+      block_magnitudes(values, blocksize, largest.data(), target);
+      for (size_t block = 0; block < 3; ++block) {
+        EXPECT_EQ(largest[block], largest_magnitude(std::span(values).subspan(block * blocksize, blocksize)));
+      }
+      scale_and_clamp(values, blocksize, factors.data(), target);
+      EXPECT_EQ(values, expected) << blocksize;
     }
-    scale_and_clamp(values, 0.5f, target);
-    EXPECT_EQ(values, expected);
   }
 }
 
-TEST(FloatBlocks, PacksCodesOfAStaircase) {
+TEST(FloatBlocks, PacksCodesOfIntervals) {
   // Codes that do not rise with the value, as those of FP4.
-  CodeSteps steps = {.first = 9, .bounds = {}, .steps = {}};
-  int32_t codes[16] = {9};
-  for (size_t i = 0; i < 15; ++i) {
-    steps.bounds[i] = static_cast<float>(i) - 7.f;
-    codes[i + 1] = static_cast<int32_t>((i * 7 + 3) % 16);
-    steps.steps[i] = codes[i + 1] - codes[i];
-  }
-  std::vector<float> values(38);
+  CodeIntervals intervals = {};
+  for (size_t i = 0; i < 16; ++i) intervals.codes[i] = static_cast<int32_t>((i * 7 + 3) % 16);
+  for (size_t i = 0; i < 15; ++i) intervals.bounds[i] = static_cast<float>(i) - 7.f;
+  std::vector<float> values(150);
   for (size_t i = 0; i < values.size(); ++i) values[i] = 0.5f * static_cast<float>((i * 11) % 37) - 9.f;
   for (const CpuTarget target : supported_cpu_targets()) {
     std::vector<uint8_t> packed(values.size() / 2);
-    pack_codes(values, steps, packed.data(), target);
+    pack_codes(values, intervals, packed.data(), target);
     for (size_t i = 0; i < values.size(); ++i) {
       size_t below = 0;  // a value on a bound is not above it
-      while (below < 15 && values[i] > steps.bounds[below]) ++below;
-      EXPECT_EQ(i % 2 == 0 ? packed[i / 2] >> 4 : packed[i / 2] & 15, codes[below]) << i;
+      while (below < 15 && values[i] > intervals.bounds[below]) ++below;
+      EXPECT_EQ(i % 2 == 0 ? packed[i / 2] >> 4 : packed[i / 2] & 15, intervals.codes[below]) << i;
     }
   }
 }
