@@ -258,11 +258,9 @@ Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size) {
   if (w.bits < 2 || w.bits > 8)
     return fail(ErrorCode::kUnsupported, "{}-bit codes: 2 to 8 are known", w.bits);
   NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), product_of(w.out_features, w.in_features)));
-  if (w.bits < 8) {
+  if (w.union_of_codes() >> w.bits != 0) {
     const uint8_t largest = *std::max_element(w.codes.begin(), w.codes.end());
-    if (largest >> w.bits != 0) {
-      return fail(ErrorCode::kInvalidArgument, "a code of {} in a {}-bit weight", largest, w.bits);
-    }
+    return fail(ErrorCode::kInvalidArgument, "a code of {} in a {}-bit weight", largest, w.bits);
   }
   if (bias_size != 0) NIBBLE_RETURN_IF_ERROR(check_size("bias values", bias_size, w.out_features));
   if (w.formula != WeightFormula::kRowAbsmax) return check_groups(w);

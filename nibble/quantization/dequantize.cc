@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "nibble/base/check.h"
@@ -88,6 +89,20 @@ void row_absmax_row(const QuantizedWeight& w, size_t o, float* out) {
 }
 
 }  // namespace
+
+uint8_t QuantizedWeight::union_of_codes() const {
+  uint64_t words[4] = {};  // chains that do not wait for each other
+  size_t i = 0;
+  for (; i + sizeof(words) <= codes.size(); i += sizeof(words)) {
+    uint64_t next[4];
+    std::memcpy(next, codes.data() + i, sizeof(next));
+    for (size_t k = 0; k < 4; ++k) words[k] |= next[k];
+  }
+  uint64_t all = words[0] | words[1] | words[2] | words[3];
+  for (; i < codes.size(); ++i) all |= codes[i];
+  for (int half = 32; half >= 8; half /= 2) all |= all >> half;
+  return static_cast<uint8_t>(all);
+}
 
 void dequantize_rows(const QuantizedWeight& weight, size_t begin, size_t end, float* out) {
   NIBBLE_CHECK(begin <= end && end <= weight.out_features);

@@ -45,6 +45,8 @@ struct QuantizedWeight {
   // LLM.int8: inputs whose magnitude reaches this stay in floating point; 0: none do.
   float outlier_threshold = 0.f;
 
+  // The OR of all codes: below 2^bits where every code is.
+  uint8_t union_of_codes() const;
   size_t group_of(size_t input) const { return g_idx.empty() ? input / group_size : g_idx[input]; }
 };
 

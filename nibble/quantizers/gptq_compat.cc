@@ -465,10 +465,12 @@ Expected<SolvedWeight> round_to_nearest(MatrixView<const float> weight, const Gp
   pool.parallel_for(weight.rows(), 4, [&](size_t begin, size_t end, size_t) {
     for (size_t o = begin; o < end; ++o) {
       uint8_t* codes = result.codes.data() + o * result.in_features;
-      for (size_t i = 0; i < result.in_features; ++i) {
-        const size_t k = i / result.group_size * result.out_features + o;
-        codes[i] = static_cast<uint8_t>(
-            nearest_code(weight.row(o)[i], {result.scales[k], result.zeros[k]}, max_code));
+      for (size_t group = 0; group < result.num_groups; ++group) {
+        const size_t first = group * result.group_size;
+        const size_t count = std::min(result.group_size, result.in_features - first);
+        const size_t k = group * result.out_features + o;
+        nearest_codes(weight.row_span(o).subspan(first, count), {result.scales[k], result.zeros[k]}, max_code,
+                      codes + first);
       }
     }
   });

@@ -1,4 +1,4 @@
-// The error that the clip search of grid.cc compares, compiled once per instruction set.
+// What grid.cc does with every weight, compiled once per instruction set.
 
 namespace nibble::kernels::NIBBLE_NAMESPACE {
 
@@ -40,6 +40,36 @@ inline float rounding_error(const float* weights, size_t count, float scale, flo
     sum = add(sum, exponent == 2.f ? mul(off, off) : power(magnitude, set1(exponent)));
   }
   return reduce_add(sum);
+}
+
+// lo and hi: the smallest and the largest of the weights and 0; NaN counts as nothing.
+inline void find_range(const float* weights, size_t count, float* lo, float* hi) {
+  F32 smallest = set1(0.f);
+  F32 largest = set1(0.f);
+  for (size_t i = 0; i < count; i += kLanes) {
+    const F32 w = load_n(weights + i, count - i);
+    smallest = min(w, smallest);
+    largest = max(w, largest);
+  }
+  *lo = -reduce_max(sub(set1(0.f), smallest));
+  *hi = reduce_max(largest);
+}
+
+// As nearest_code() of finite weights.
+inline void nearest_codes(const float* weights, size_t count, float scale, float zero, float max_code,
+                          uint8_t* codes) {
+  constexpr size_t kPart = 64;
+  for (size_t i = 0; i < count; i += kPart) {
+    const size_t part = count - i < kPart ? count - i : kPart;
+    float values[kPart] = {};
+    for (size_t j = 0; j < part; j += kLanes) {
+      const F32 w = load_n(weights + i + j, part - j);
+      store(values + j, max(min(add(round(div(w, set1(scale))), set1(zero)), set1(max_code)), set1(0.f)));
+    }
+    uint8_t bytes[kPart];
+    for (size_t j = 0; j < kPart; ++j) bytes[j] = static_cast<uint8_t>(static_cast<int32_t>(values[j]));
+    std::memcpy(codes + i, bytes, part);
+  }
 }
 
 }  // namespace nibble::kernels::NIBBLE_NAMESPACE

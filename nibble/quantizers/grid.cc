@@ -15,6 +15,16 @@ float rounding_error(std::span<const float> weights, const Grid& grid, float max
                                                      max_code, exponent);
 }
 
+void find_range(std::span<const float> weights, float* lo, float* hi) {
+  NIBBLE_CHOOSE(find_range, cpu_target())(weights.data(), weights.size(), lo, hi);
+}
+
+void nearest_codes(std::span<const float> weights, const Grid& grid, float max_code, uint8_t* codes,
+                   CpuTarget target) {
+  NIBBLE_CHOOSE(nearest_codes, target)
+  (weights.data(), weights.size(), grid.scale, grid.zero, max_code, codes);
+}
+
 }  // namespace
 }  // namespace nibble::kernels
 
@@ -39,10 +49,7 @@ float round_to_even(float v) {
 
 Range range_of(std::span<const float> weights, bool sym) {
   Range range;
-  for (const float w : weights) {
-    range.lo = w < range.lo ? w : range.lo;
-    range.hi = w > range.hi ? w : range.hi;
-  }
+  kernels::find_range(weights, &range.lo, &range.hi);
   if (sym) {
     range.hi = std::max(std::fabs(range.lo), range.hi);
     if (range.lo < 0.f) range.lo = -range.hi;
@@ -99,6 +106,11 @@ Grid search_clip(std::span<const float> weights, Range range, const GridOptions&
 Grid find_grid(std::span<const float> weights, const GridOptions& options) {
   const Range range = range_of(weights, options.sym);
   return options.mse > 0.0 ? search_clip(weights, range, options) : grid_of(range, options);
+}
+
+void nearest_codes(std::span<const float> weights, const Grid& grid, float max_code, uint8_t* codes,
+                   CpuTarget target) {
+  kernels::nearest_codes(weights, grid, max_code, codes, target);
 }
 
 float nearest_code(float w, const Grid& grid, float max_code) {

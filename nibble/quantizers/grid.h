@@ -4,7 +4,10 @@
 // The affine grid that GPTQ, AWQ and round-to-nearest share: w = scale * (code - zero).
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
+
+#include "nibble/base/cpu_target.h"
 
 namespace nibble {
 
@@ -26,6 +29,9 @@ Grid find_grid(std::span<const float> weights, const GridOptions& options);
 
 // clamp(rne(w / scale) + zero, 0, max_code), with a true division as the original does; 0 for NaN.
 float nearest_code(float w, const Grid& grid, float max_code);
+// The same of many finite weights.
+void nearest_codes(std::span<const float> weights, const Grid& grid, float max_code, uint8_t* codes,
+                   CpuTarget target = cpu_target());
 
 }  // namespace nibble
 

@@ -49,6 +49,24 @@ TEST(Grid, AsymmetricRangeContainsZero) {
   EXPECT_EQ(below.zero, 15.f);
 }
 
+TEST(Grid, CodesOfManyAreThoseOfEach) {
+  for (const CpuTarget target : supported_cpu_targets()) {
+    for (const size_t count : {1, 31, 64, 130}) {
+      std::vector<float> weights;
+      for (size_t i = 0; i < count; ++i) {
+        weights.push_back(0.25f * static_cast<float>((i * 37) % 101) - 12.f);  // ties among them
+      }
+      weights[count / 2] = 1e30f;
+      for (const Grid grid : {Grid{0.5f, 8.f}, Grid{1e-40f, 3.f}, Grid{3.f, 0.f}}) {
+        std::vector<uint8_t> codes(count + 1, 77);
+        nearest_codes(weights, grid, 15.f, codes.data(), target);
+        for (size_t i = 0; i < count; ++i) EXPECT_EQ(codes[i], nearest_code(weights[i], grid, 15.f)) << i;
+        EXPECT_EQ(codes[count], 77);
+      }
+    }
+  }
+}
+
 TEST(Grid, ZerosGetARangeOfOne) {
   for (const bool sym : {true, false}) {
     const Grid grid = find_grid(std::vector<float>(7, 0.f), {.bits = 3, .sym = sym});

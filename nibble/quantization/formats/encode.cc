@@ -98,9 +98,7 @@ Status check_formula(const QuantizedWeight& weight, AffineLayout layout) {
   NIBBLE_CHECK(weight.scales.size() == params && weight.zeros.size() == params);
   NIBBLE_CHECK(weight.num_groups == ceil_div(weight.in_features, weight.group_size));
   NIBBLE_CHECK(weight.g_idx.empty() || weight.g_idx.size() == weight.in_features);
-  const unsigned most =
-      weight.codes.empty() ? 0 : *std::max_element(weight.codes.begin(), weight.codes.end());
-  NIBBLE_CHECK(most < 1u << weight.bits);
+  NIBBLE_CHECK(weight.union_of_codes() >> weight.bits == 0);
   return {};
 }
 
