@@ -12,7 +12,8 @@ namespace nibble {
 namespace {
 
 constexpr double kSeedSpread = 0.08;  // of KL: verdict.h
-constexpr double kUsableKl = 0.2;     // nats
+constexpr double kSignificant = 0.05;
+constexpr double kUsableKl = 0.2;  // nats
 
 struct NamedPreference {
   std::string_view name;
@@ -137,8 +138,13 @@ std::string note_on_runner_up(const std::vector<Contender>& all, const std::vect
       case Finding::kIdentical:
         return fmt::format("{} makes identical predictions", c.label);
       case Finding::kNoDifference:
-        return fmt::format("{} is not significantly different in KL ({:.4f} and {:.4f}, p = {:.2g})", c.label,
-                           c.kl.value, all[choice].kl.value, pair.test.p_value);
+        // A small p with a small difference needs an explanation.
+        return fmt::format(
+            "{} is not significantly different in KL ({:.4f} and {:.4f}, p = {:.2g}{})", c.label, c.kl.value,
+            all[choice].kl.value, pair.test.p_value,
+            pair.test.p_value < kSignificant
+                ? fmt::format("; other calibration text makes up to {:.0f} %", 100 * kSeedSpread)
+                : "");
       default:
         return fmt::format("{} has {:.3g} times its KL, a significant difference (p = {:.2g})", c.label,
                            c.kl.value / all[choice].kl.value, pair.test.p_value);

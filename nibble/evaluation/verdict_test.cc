@@ -7,6 +7,7 @@ namespace nibble {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 Contender contender(std::string id, double kl, size_t disk, double decode, double peak, double top1) {
   Contender c;
@@ -66,6 +67,11 @@ TEST(Verdict, SaysWhetherTheRunnerUpIsDifferent) {
   const Verdict verdict = decide(all, {pair}, {});
   EXPECT_EQ(verdict.runner_up, std::optional<size_t>(3));
   EXPECT_THAT(verdict.runner_up_note, HasSubstr("not significantly different"));
+  EXPECT_THAT(verdict.runner_up_note, Not(HasSubstr("calibration text")));
+  pair.test.p_value = 0.002;  // small, but so is the difference
+  pair.finding = judge(pair.test, 0.0505, 0.05, 0.95);
+  EXPECT_THAT(decide(all, {pair}, {}).runner_up_note,
+              HasSubstr("p = 0.002; other calibration text makes up to 8 %"));
   EXPECT_THAT(verdict.would_change, testing::Contains(HasSubstr("--prefer quality would take int8")));
 }
 
