@@ -143,7 +143,7 @@ size_t block_bytes(const ModelSource& source, const QuantizeOptions& options, si
     // Weights before and after; Gram matrix; the shift, and what it is made of; the factor in double, Hd
     // and the factor in float, both once more in panels.
     const size_t shift = two ? weight + (inputs.last ? weight : square) : 0;
-    const size_t solver = (options.effort == Effort::kCompat ? 10 : 15) * square / 2;  // measured
+    const size_t solver = (options.effort == Effort::kCompat ? 4 : 5) * square;  // measured
     most = std::max(most, (inputs.last ? first_weights : 0) + 2 * weight + square + shift + solver);
     if (inputs.last) {
       // Residual, input, output of the branch and its target; the inner values; what the first linears give.
