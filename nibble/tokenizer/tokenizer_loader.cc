@@ -17,17 +17,6 @@ const Json& field_or_null(const Json& json, std::string_view name) {
   return field ? *field : kNull;
 }
 
-Expected<BpeModel> parse_model(const Json& json) {
-  const Json* type = find_field(json, "type");
-  // The oldest files have no type; among them only BPE has merges.
-  const std::string name = type && type->is_string()    ? type->get<std::string>()
-                           : find_field(json, "merges") ? "BPE"
-                                                        : "";
-  if (name == "BPE") return BpeModel::parse(json);
-  return fail(ErrorCode::kUnsupported, "a model of type \"{}\" is not supported", name)
-      .with_fix("Supported: BPE.");
-}
-
 // Slow tokenizers of these classes add BOS (and EOS) in code. A tokenizer.json that was converted
 // without a post-processor relies on the configuration to say so.
 bool is_llama_like(const Json& tokenizer_config) {
@@ -76,11 +65,11 @@ Expected<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const 
   };
   NIBBLE_TRY(Normalizer normalizer, parse("normalizer", Normalizer::parse));
   NIBBLE_TRY(PreTokenizer pre_tokenizer, parse("pre_tokenizer", PreTokenizer::parse));
-  NIBBLE_TRY(BpeModel model, parse("model", parse_model));
+  NIBBLE_TRY(std::unique_ptr<WordModel> model, parse("model", WordModel::parse));
   NIBBLE_TRY(PostProcessor post_processor, parse("post_processor", PostProcessor::parse));
   NIBBLE_TRY(Decoder decoder, parse("decoder", Decoder::parse));
   NIBBLE_TRY(AddedVocabulary added, at(kFile, AddedVocabulary::parse(field_or_null(json, "added_tokens"),
-                                                                     model.vocabulary(), normalizer)));
+                                                                     model->vocabulary(), normalizer)));
   NIBBLE_TRY(ChatTemplates templates,
              at("tokenizer_config.json", load_chat_templates(tokenizer_config, std::move(chat_template))));
   Tokenizer tokenizer(std::make_unique<State>(State{
