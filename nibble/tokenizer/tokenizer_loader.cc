@@ -11,6 +11,8 @@
 namespace nibble {
 namespace {
 
+constexpr std::string_view kFile = "tokenizer.json";
+
 const Json& field_or_null(const Json& json, std::string_view name) {
   static const Json kNull;
   const Json* field = find_field(json, name);
@@ -48,8 +50,13 @@ Expected<ChatTemplates> load_chat_templates(const Json& tokenizer_config,
 Expected<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                                          const Json& special_tokens_map,
                                          std::optional<std::string> chat_template) {
-  constexpr std::string_view kFile = "tokenizer.json";
   NIBBLE_TRY(const Json json, at(kFile, parse_json(tokenizer_json)));
+  return from_parsed(json, tokenizer_config, special_tokens_map, std::move(chat_template));
+}
+
+Expected<Tokenizer> Tokenizer::from_parsed(const Json& json, const Json& tokenizer_config,
+                                           const Json& special_tokens_map,
+                                           std::optional<std::string> chat_template) {
   if (!json.is_object()) {
     return fail(ErrorCode::kDataLoss, "must hold an object, not {}", json_type_name(json)).at(kFile);
   }

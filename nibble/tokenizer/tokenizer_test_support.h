@@ -26,6 +26,11 @@ inline constexpr std::array<const char*, 14> kGoldenTokenizers = {
     "llama2-legacy",  "llama3",      "mistral-metaspace", "qwen2", "roberta-prefix-space", "smollm2",
     "t5-unigram",     "xlmr-unigram"};
 
+// Those that have no tokenizer.json, only what older models have.
+inline constexpr std::array<const char*, 10> kOlderTokenizers = {
+    "spm-llama",         "spm-llama-added", "spm-mistral", "spm-mistral-renamed", "spm-unigram",
+    "spm-unigram-bytes", "gpt2-files",      "qwen2-files", "roberta-files",       "bert-files"};
+
 // A folder's name as GoogleTest takes it.
 inline std::string test_name(std::string folder) {
   for (char& c : folder) c = c == '-' ? '_' : c;
