@@ -24,6 +24,7 @@ struct Command {
 };
 
 extern const Command kRunCommand;
+extern const Command kChatCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
 extern const Command kPullCommand;

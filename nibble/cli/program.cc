@@ -23,10 +23,10 @@ namespace {
 
 // In the order of the list that `nibble help` prints.
 const Command* const kCommands[] = {
-    &kRunCommand,     &kPullCommand,     &kCompareCommand,    &kQuantizeCommand,
-    &kEvalCommand,    &kBenchCommand,    &kPlanCommand,       &kDoctorCommand,
-    &kInspectCommand, &kDiffCommand,     &kConvertCommand,    &kDequantizeCommand,
-    &kLogitsCommand,  &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
+    &kRunCommand,        &kChatCommand,        &kPullCommand,       &kCompareCommand, &kQuantizeCommand,
+    &kEvalCommand,       &kBenchCommand,       &kPlanCommand,       &kDoctorCommand,  &kInspectCommand,
+    &kDiffCommand,       &kConvertCommand,     &kDequantizeCommand, &kLogitsCommand,  &kTokenizeCommand,
+    &kDetokenizeCommand, &kChatTemplateCommand};
 
 const Command* find_command(std::string_view name) {
   for (const Command* command : kCommands) {
