@@ -8,6 +8,7 @@
 
 #include "nibble/base/mapped_file.h"
 #include "tests/e2e/run_program.h"
+#include "tests/support/fixtures.h"
 
 namespace nibble::test {
 namespace {
@@ -20,13 +21,6 @@ std::vector<std::string> chat(std::vector<std::string> more = {}) {
   std::vector<std::string> arguments = {"chat", model("tiny-llama"), "--temperature", "0", "-n", "6"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
-}
-
-fs::path scratch(const std::string& name) {
-  const fs::path folder = fs::path(testing::TempDir()) / ("nibble-chat-" + name);
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
 }
 
 // One answer a line.
@@ -65,7 +59,8 @@ TEST(ChatCommand, OnlyNewTokensAreRead) {
 }
 
 TEST(ChatCommand, ASavedConversationGoesOnWithTheSameAnswer) {
-  const fs::path file = scratch("save") / "talk.json";
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "talk.json";
   const ProgramResult first =
       run_program(chat({"--json"}),
                   {.input = "Hello\n/save " + file.string() + "\nAnd more\n/save " + file.string() + "\n"});
@@ -87,7 +82,8 @@ TEST(ChatCommand, WritesOverNothingButConversations) {
 }
 
 TEST(ChatCommand, MessagesMayHaveSeveralLines) {
-  const fs::path file = scratch("lines") / "talk.json";
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "talk.json";
   const ProgramResult result = run_program(
       chat(),
       {.input = "\"\"\"one\ntwo\"\"\"\nthree \\\nfour\n\"\"\"\nfive\n\"\"\"\n/save " + file.string() + "\n"});
@@ -100,7 +96,8 @@ TEST(ChatCommand, MessagesMayHaveSeveralLines) {
 }
 
 TEST(ChatCommand, AFullContextIsSaidBeforeAnythingIsDropped) {
-  const fs::path file = scratch("full") / "talk.json";
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "talk.json";
   std::string input;
   for (int i = 0; i < 6; ++i) input += "Tell me more about the bridge and the river, please\n";
   const ProgramResult result = run_program(chat({"--json", "--ctx-size", "128", "--system", "Be kind."}),
@@ -144,7 +141,8 @@ TEST(ChatCommand, WhatIsNotThereIsNamed) {
 }
 
 TEST(ChatCommand, ATerminalHasEditingAndAHistory) {
-  const fs::path state = scratch("history");
+  const TemporaryFolder folder;
+  const fs::path& state = folder.path();
   RunOptions options = {.environment = {{"XDG_STATE_HOME", state.string()}, {"TERM", "xterm"}},
                         .terminal = true};
   options.input = "Helo\x1b[Dl\n/bye\n";  // one to the left, and the letter that is missing
