@@ -169,7 +169,7 @@ Status ChatSession::set(const std::string& name, const std::string& value) {
   } catch (const CLI::ParseError& error) {
     return fail(ErrorCode::kInvalidArgument, "{}", error.what());
   }
-  GenerationConfig generation = loaded_.file_settings;
+  GenerationConfig generation = loaded_.defaults;
   NIBBLE_RETURN_IF_ERROR(changed.apply(generation));
   sampling_ = std::move(changed);
   loaded_.generation = std::move(generation);

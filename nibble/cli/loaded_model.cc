@@ -69,16 +69,15 @@ Expected<LoadedModel> load_model(const AnswerOptions& options, ThreadPool& pool)
   }
   NIBBLE_TRY(auto model, AutoModelForCausalLM::from_pretrained(options.model.model, from, pool));
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
-  GenerationConfig generation = model->generation_config();
+  GenerationConfig defaults = model->generation_config();
+  if (!chat && !defaults.max_new_tokens && !defaults.max_length) defaults.max_new_tokens = kDefaultNewTokens;
+  GenerationConfig generation = defaults;
   NIBBLE_RETURN_IF_ERROR(options.sampling.apply(generation));
-  const bool limited = generation.max_new_tokens || generation.max_length || options.sampling.max_new_tokens;
-  if (!limited && !chat) generation.max_new_tokens = kDefaultNewTokens;
   for (const std::string& line : describe_sampling(generation, options.sampling)) log_verbose("{}", line);
   log_verbose("prompt: {}", chat ? "through the chat template" : "as it is");
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  GenerationConfig file_settings = model->generation_config();
   return LoadedModel{
-      std::move(tokenizer), std::move(model), std::move(file_settings), std::move(generation), chat, seconds};
+      std::move(tokenizer), std::move(model), std::move(defaults), std::move(generation), chat, seconds};
 }
 
 double generation_rate(const GenerateResult& result) {

@@ -37,9 +37,9 @@ Status check_answer_options(const AnswerOptions& options);
 struct LoadedModel {
   Tokenizer tokenizer;
   std::unique_ptr<CausalLM> model;
-  GenerationConfig file_settings;  // generation_config.json
-  GenerationConfig generation;     // with what the flags say
-  bool chat = false;               // prompts go through the chat template
+  GenerationConfig defaults;    // generation_config.json
+  GenerationConfig generation;  // with what the flags say
+  bool chat = false;            // prompts go through the chat template
   double load_seconds = 0;
 };
 Expected<LoadedModel> load_model(const AnswerOptions& options, ThreadPool& pool);

@@ -77,5 +77,29 @@ TEST(SentencePieceModel, DamagedFilesAreErrors) {
   }
 }
 
+// And what is made of a file that still reads: a tokenizer that encodes, or an error. In the second model
+// most of the bytes are the table of the normalizer.
+TEST(SentencePieceModel, DamagedFilesMakeNoWildTokenizers) {
+  for (const auto& [name, step] : {std::pair("spm-llama", 211), std::pair("spm-unigram", 5003)}) {
+    const auto bytes = read_text_file(tokenizer_test::data("tokenizers") / name / "tokenizer.model");
+    ASSERT_TRUE(bytes);
+    for (size_t i = 0; i < bytes->size(); i += static_cast<size_t>(step)) {
+      ModelFiles files;
+      files.name = name;
+      std::string damaged = *bytes;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << (i % 8)));
+      files.texts["tokenizer.model"] = std::move(damaged);
+      const auto tokenizer = AutoTokenizer::from_files(files);
+      if (!tokenizer) {
+        EXPECT_FALSE(tokenizer.error().what.empty());
+        continue;
+      }
+      const auto encoding =
+          tokenizer->encode("Ｈello ½ wörld\n  \xF0\x9F\x99\x82 e\u0301", {.with_offsets = true});
+      if (encoding) tokenizer->decode(encoding->ids);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nibble
