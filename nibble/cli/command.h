@@ -2,7 +2,7 @@
 #define NIBBLE_CLI_COMMAND_H_
 
 // What a command is: a name, a page of help, and a function that defines its options. Each command
-// has a file of its own; the table of all of them is in program.cc.
+// has a file of its own; the table of all of them is in command_table.cc.
 
 #include <functional>
 #include <string_view>
@@ -24,6 +24,7 @@ struct Command {
 };
 
 extern const Command kRunCommand;
+extern const Command kChatCommand;
 extern const Command kInspectCommand;
 extern const Command kLogitsCommand;
 extern const Command kPullCommand;
@@ -39,6 +40,8 @@ extern const Command kDetokenizeCommand;
 extern const Command kChatTemplateCommand;
 extern const Command kPlanCommand;
 extern const Command kDoctorCommand;
+extern const Command kCompletionCommand;
+extern const Command kManCommand;
 
 }  // namespace nibble::cli
 

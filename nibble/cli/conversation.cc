@@ -8,7 +8,7 @@ namespace {
 
 constexpr size_t kDefaultContext = 4096;  // where config.json gives no limit
 
-size_t context_size(const CausalLM& model, const ConversationOptions& options) {
+size_t find_context_size(const CausalLM& model, const ConversationOptions& options) {
   if (options.max_context > 0) return options.max_context;
   const size_t allowed = model.config().max_position_embeddings;
   return allowed > 0 ? allowed : kDefaultContext;
@@ -23,7 +23,8 @@ Conversation::Conversation(const CausalLM& model, const Tokenizer& tokenizer, Ge
       config_(std::move(config)),
       options_(options),
       pool_(pool),
-      cache_(model.make_cache(context_size(model, options))) {}
+      context_size_(find_context_size(model, options)),
+      cache_(model.make_cache(context_size_)) {}
 
 Expected<GenerateResult> Conversation::answer(const std::vector<int32_t>& tokens,
                                               std::function<bool(std::string_view)> on_text) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "nibble/base/arena.h"
@@ -32,12 +33,17 @@ class Conversation {
   Expected<GenerateResult> answer(const std::vector<int32_t>& tokens,
                                   std::function<bool(std::string_view)> on_text);
 
+  size_t context_size() const { return context_size_; }  // most tokens of prompt and answer together
+  size_t cached_tokens() const { return cached_.size(); }
+  void set_config(GenerationConfig config) { config_ = std::move(config); }
+
  private:
   const CausalLM& model_;
   const Tokenizer& tokenizer_;
-  const GenerationConfig config_;
+  GenerationConfig config_;
   const ConversationOptions options_;
   ThreadPool& pool_;
+  const size_t context_size_;
   Arena arena_;
   std::unique_ptr<KvCache> cache_;
   std::vector<int32_t> cached_;  // the tokens whose keys and values cache_ holds

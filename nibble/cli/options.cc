@@ -15,6 +15,9 @@
 namespace nibble::cli {
 namespace {
 
+// The type of an option that takes one of a few words.
+constexpr const char* kWord = "WORD";
+
 const std::vector<std::string> kFloatTypes = {"float32", "float16", "bfloat16"};
 const std::map<std::string, std::string> kFloatTypeAliases = {
     {"f32", "float32"},   {"fp32", "float32"},           {"float", "float32"}, {"torch.float32", "float32"},
@@ -71,7 +74,7 @@ CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& va
                         const std::string& description, const std::vector<std::string>& words,
                         const std::map<std::string, std::string>& aliases) {
   const std::string list = fmt::format("{}", fmt::join(words, ", "));
-  return add_checked(app, names, "WORD", fmt::format("{}: {}", description, list),
+  return add_checked(app, names, kWord, fmt::format("{}: {}", description, list),
                      [&value, words, aliases, list](const std::string& text) {
                        const auto alias = aliases.find(text);
                        const std::string word = alias == aliases.end() ? text : alias->second;
@@ -86,6 +89,21 @@ CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& va
                        }
                        return message;
                      });
+}
+
+std::vector<std::string> words_of(const CLI::Option& option) {
+  std::vector<std::string> words;
+  if (option.get_type_name() != kWord) return words;
+  // The description ends with the list, as add_choice() wrote it.
+  const std::string& description = option.get_description();
+  size_t begin = description.rfind(": ");
+  while (begin != description.npos) {
+    begin += 2;  // of ": " or ", "
+    const size_t end = description.find(", ", begin);
+    words.push_back(description.substr(begin, end - begin));
+    begin = end;
+  }
+  return words;
 }
 
 CLI::Option* add_float_type(CLI::App& app, const std::string& names, std::string& value,

@@ -29,6 +29,9 @@ CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& va
                         const std::string& description, const std::vector<std::string>& words,
                         const std::map<std::string, std::string>& aliases = {});
 
+// The words of an option that add_choice() made; empty for any other.
+std::vector<std::string> words_of(const CLI::Option& option);
+
 // float32, float16 or bfloat16, also as f32, fp16, half...
 CLI::Option* add_float_type(CLI::App& app, const std::string& names, std::string& value,
                             const std::string& description);

@@ -13,7 +13,7 @@
 #include "nibble/base/cancel.h"
 #include "nibble/base/cpu_target.h"
 #include "nibble/cli/build_info.h"
-#include "nibble/cli/command.h"
+#include "nibble/cli/command_table.h"
 #include "nibble/cli/help.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/suggest.h"
@@ -21,25 +21,11 @@
 namespace nibble::cli {
 namespace {
 
-// In the order of the list that `nibble help` prints.
-const Command* const kCommands[] = {
-    &kRunCommand,     &kPullCommand,     &kCompareCommand,    &kQuantizeCommand,
-    &kEvalCommand,    &kBenchCommand,    &kPlanCommand,       &kDoctorCommand,
-    &kInspectCommand, &kDiffCommand,     &kConvertCommand,    &kDequantizeCommand,
-    &kLogitsCommand,  &kTokenizeCommand, &kDetokenizeCommand, &kChatTemplateCommand};
-
-const Command* find_command(std::string_view name) {
-  for (const Command* command : kCommands) {
-    if (command->name == name) return command;
-  }
-  return nullptr;
-}
-
 std::string overview() {
   std::string text =
       "Nibble loads, runs and quantizes language models of the AWQ, GPTQ and bitsandbytes families.\n\n"
       "Usage: nibble COMMAND [OPTIONS]\n\nCommands:\n";
-  for (const Command* command : kCommands) {
+  for (const Command* command : commands()) {
     text += fmt::format("  {:<15} {}\n", command->name, command->summary);
   }
   text += fmt::format("  {:<15} {}\n", "help [COMMAND]", "This page, or the page of a command");
@@ -62,7 +48,7 @@ std::string version() {
 
 Failure unknown_command(std::string_view name) {
   std::vector<std::string> names = {"help"};
-  for (const Command* command : kCommands) names.emplace_back(command->name);
+  for (const Command* command : commands()) names.emplace_back(command->name);
   const auto guess = nearest(name, names);
   return fail(ErrorCode::kInvalidArgument, "there is no command \"{}\"", name)
       .with_fix(guess ? fmt::format("Did you mean \"nibble {}\"? All commands: nibble help", *guess)

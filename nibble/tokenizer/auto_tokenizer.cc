@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "nibble/tokenizer/json_fields.h"
+#include "nibble/tokenizer/older_files.h"
 #include "nibble/tokenizer/tokenizer.h"
 
 namespace nibble {
@@ -15,28 +16,43 @@ Expected<Json> read_json(const ModelFiles& files, std::string_view name) {
   return at(name, parse_json(*text, {.allow_nan = true}));
 }
 
-Failure no_tokenizer_json(const ModelFiles& files) {
-  constexpr std::array<std::string_view, 8> kOlder = {
-      "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
-      "vocab.txt",       "merges.txt",   "tiktoken.model",          "qwen.tiktoken"};
+Failure no_tokenizer(const ModelFiles& files) {
+  constexpr std::array<std::string_view, 4> kOther = {"tiktoken.model", "qwen.tiktoken", "tekken.json",
+                                                      "vocab.json"};
   const std::vector<std::string> names = files.list();
   std::string found;
-  for (const std::string_view name : kOlder) {
+  for (const std::string_view name : kOther) {
     if (std::find(names.begin(), names.end(), name) != names.end())
       found += (found.empty() ? "" : ", ") + std::string(name);
   }
   if (found.empty()) {
-    return fail(ErrorCode::kNotFound, "no tokenizer.json")
-        .at(files.name)
-        .with_fix("Copy tokenizer.json from the model that this one was made from.");
+    return fail(ErrorCode::kNotFound, "no tokenizer.json, tokenizer.model, vocab.json or vocab.txt")
+        .with_fix("Copy the tokenizer's files from the model that this one was made from.");
   }
-  return fail(ErrorCode::kNotFound, "no tokenizer.json, only the older {}", found)
-      .at(files.name)
+  return fail(ErrorCode::kNotFound, "no tokenizer.json, and {} alone cannot be read", found)
       .with_fix(fmt::format(
           "Convert it once with Transformers: python -c \"from transformers import AutoTokenizer as T; "
           "T.from_pretrained('{0}').save_pretrained('{0}')\", or copy tokenizer.json from the original "
           "model.",
           files.folder.empty() ? "DIR" : files.folder.string()));
+}
+
+Expected<std::string> model_type(const ModelFiles& files) {
+  NIBBLE_TRY(const Json config, read_json(files, "config.json"));
+  const Json* field = find_field(config, "model_type");
+  return field && field->is_string() ? field->get<std::string>() : std::string();
+}
+
+Expected<Tokenizer> from_older_files(const ModelFiles& files, const Json& config, const Json& special_tokens,
+                                     std::optional<std::string> chat_template) {
+  TokenizerSettings settings{config, special_tokens, Json(), {}};
+  NIBBLE_TRY(settings.added_tokens, read_json(files, "added_tokens.json"));
+  NIBBLE_TRY(settings.model_type, model_type(files));
+  NIBBLE_TRY(const std::optional<ConvertedTokenizer> converted, convert_older_files(files, settings));
+  if (!converted) return no_tokenizer(files);
+  return at(fmt::format("made from {}", converted->source_file),
+            Tokenizer::from_parsed(converted->tokenizer, converted->tokenizer_config, special_tokens,
+                                   std::move(chat_template)));
 }
 
 }  // namespace
@@ -48,10 +64,12 @@ Expected<Tokenizer> AutoTokenizer::from_pretrained(std::string_view model, std::
 
 Expected<Tokenizer> AutoTokenizer::from_files(const ModelFiles& files) {
   NIBBLE_TRY(const std::optional<std::string> tokenizer_json, files.read("tokenizer.json"));
-  if (!tokenizer_json) return no_tokenizer_json(files);
   NIBBLE_TRY(const Json config, at(files.name, read_json(files, "tokenizer_config.json")));
   NIBBLE_TRY(const Json special_tokens_map, at(files.name, read_json(files, "special_tokens_map.json")));
   NIBBLE_TRY(std::optional<std::string> chat_template, files.read("chat_template.jinja"));
+  if (!tokenizer_json) {
+    return at(files.name, from_older_files(files, config, special_tokens_map, std::move(chat_template)));
+  }
   return at(files.name,
             Tokenizer::from_json(*tokenizer_json, config, special_tokens_map, std::move(chat_template)));
 }

@@ -42,13 +42,30 @@ TEST(AutoTokenizer, ReadsAFolder) {
   EXPECT_THAT(chat->text, HasSubstr("<|im_start|>user\nhi</s><|im_end|>\n<|im_start|>assistant\n"));
 }
 
-TEST(AutoTokenizer, OlderFilesAloneAreNamedWithTheWayOut) {
+TEST(AutoTokenizer, FilesThatCannotBeReadAreNamedWithTheWayOut) {
   const auto tokenizer =
-      AutoTokenizer::from_files(files_with({{"tokenizer.model", ""}, {"config.json", "{}"}}));
+      AutoTokenizer::from_files(files_with({{"tekken.json", "{}"}, {"config.json", "{}"}}));
   ASSERT_FALSE(tokenizer);
   EXPECT_EQ(tokenizer.error().code, ErrorCode::kNotFound);
-  EXPECT_THAT(tokenizer.error().what, HasSubstr("only the older tokenizer.model"));
+  EXPECT_THAT(tokenizer.error().what, HasSubstr("tekken.json alone cannot be read"));
   EXPECT_THAT(tokenizer.error().fix, HasSubstr("save_pretrained"));
+}
+
+TEST(AutoTokenizer, ADamagedTokenizerModelIsNamed) {
+  const auto tokenizer = AutoTokenizer::from_files(files_with({{"tokenizer.model", "\x0A\x7F"}}));
+  ASSERT_FALSE(tokenizer);
+  EXPECT_EQ(tokenizer.error().code, ErrorCode::kDataLoss);
+  EXPECT_THAT(tokenizer.error().where, HasSubstr("tokenizer.model"));
+}
+
+TEST(AutoTokenizer, ClassesThatCutInAnotherWayAreRefused) {
+  const auto tokenizer = AutoTokenizer::from_files(
+      files_with({{"vocab.json", R"({"a": 0})"},
+                  {"merges.txt", ""},
+                  {"tokenizer_config.json", R"({"tokenizer_class": "CLIPTokenizer"})"}}));
+  ASSERT_FALSE(tokenizer);
+  EXPECT_EQ(tokenizer.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(tokenizer.error().what, HasSubstr("CLIPTokenizer"));
 }
 
 TEST(AutoTokenizer, NoTokenizerAtAllIsNotFound) {

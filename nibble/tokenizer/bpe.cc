@@ -272,12 +272,12 @@ void BpeModel::Tables::merge(std::vector<Symbol>& symbols) const {
   }
 }
 
-void BpeModel::tokenize(std::string_view word, std::vector<ModelToken>& tokens) const {
-  if (word.empty()) return;
+Status BpeModel::tokenize(std::string_view word, std::vector<ModelToken>& tokens) const {
+  if (word.empty()) return {};
   if (tables_->ignore_merges) {
     if (const auto id = tables_->vocabulary.find(word)) {
-      tokens.push_back({*id, word.size()});
-      return;
+      tokens.push_back({*id, 0, word.size()});
+      return {};
     }
   }
   std::vector<Symbol> symbols;
@@ -287,9 +287,10 @@ void BpeModel::tokenize(std::string_view word, std::vector<ModelToken>& tokens) 
   size_t end = 0;
   for (const Symbol& symbol : symbols) {
     if (symbol.size == 0) continue;
+    tokens.push_back({symbol.id, end, end + symbol.size});
     end += symbol.size;
-    tokens.push_back({symbol.id, end});
   }
+  return {};
 }
 
 }  // namespace nibble

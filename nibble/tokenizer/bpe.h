@@ -1,38 +1,27 @@
 #ifndef NIBBLE_TOKENIZER_BPE_H_
 #define NIBBLE_TOKENIZER_BPE_H_
 
-#include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include "nibble/base/json.h"
-#include "nibble/tokenizer/vocabulary.h"
+#include "nibble/tokenizer/word_model.h"
 
 namespace nibble {
 
-// A token of a word that the model was given: its bytes end at `end`, and begin where those of the
-// token before it end.
-struct ModelToken {
-  int32_t id = 0;
-  size_t end = 0;
-};
-
 // Byte-pair encoding: characters are joined by the merge of the lowest rank until none applies.
 // Immutable; any thread.
-class BpeModel {
+class BpeModel final : public WordModel {
  public:
   // The "model" of tokenizer.json.
   static Expected<BpeModel> parse(const Json& json);
   BpeModel(BpeModel&&) noexcept;
   BpeModel& operator=(BpeModel&&) noexcept;
-  ~BpeModel();
+  ~BpeModel() override;
 
-  const Vocabulary& vocabulary() const;
-  // Appends the tokens of `word` (valid UTF-8); O(n log n).
-  void tokenize(std::string_view word, std::vector<ModelToken>& tokens) const;
+  const Vocabulary& vocabulary() const override;
+  // O(n log n). Never an error: without unk_token an unknown character is lost, as in the original.
+  Status tokenize(std::string_view word, std::vector<ModelToken>& tokens) const override;
 
  private:
   struct Tables;

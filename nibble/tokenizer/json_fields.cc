@@ -39,7 +39,7 @@ Expected<std::string> string_field(const Json& json, std::string_view name,
 Expected<size_t> size_field(const Json& json, std::string_view name, std::optional<size_t> fallback) {
   const Json* field = find_field(json, name);
   if (!field && fallback) return *fallback;
-  if (!field || !field->is_number_unsigned()) return wrong_type(json, name, "a count");
+  if (!field || !field->is_number_integer() || *field < 0) return wrong_type(json, name, "a count");
   return field->get<size_t>();
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "nibble/tokenizer/json_fields.h"
+#include "nibble/tokenizer/normalizer_steps.h"
 #include "nibble/tokenizer/regex.h"
 #include "nibble/tokenizer/unicode.h"
 #include "nibble/tokenizer/unicode_normalization.h"
@@ -12,7 +13,7 @@
 namespace nibble {
 namespace {
 
-using Step = std::function<Status(AlignedText&)>;
+using Step = NormalizerStep;
 
 // Below this code point every text is in form C already; form D and the compatible forms change
 // characters from U+00A0 on.
@@ -43,45 +44,11 @@ Expected<Step> parse_unicode_form(const Json&) {
   };
 }
 
-// Keeps or changes each character: `map` appends what takes its place.
-template <class Map>
-void map_characters(AlignedText& text, const Map& map) {
-  std::vector<CharChange> out;
-  out.reserve(text.text().size());
-  for (size_t i = 0; i < text.text().size();) {
-    const CodePoint c = decode_utf8(text.text(), i);
-    i += c.size;
-    map(c.value, out);
-  }
-  text.transform(out);
-}
-
 Expected<Step> parse_lowercase(const Json&) {
   return [](AlignedText& text) -> Status {
-    map_characters(text, [](char32_t c, std::vector<CharChange>& out) {
-      const std::u32string lower = to_lowercase(c);
-      for (size_t i = 0; i < lower.size(); ++i) out.push_back({lower[i], i > 0 ? 1 : 0});
-    });
+    lowercase(text);
     return {};
   };
-}
-
-// Removes the characters that `drop` names.
-template <class Drop>
-Status remove_characters(AlignedText& text, const Drop& drop) {
-  std::vector<Span> spans;
-  size_t kept_from = 0;
-  for (size_t i = 0; i < text.text().size();) {
-    const CodePoint c = decode_utf8(text.text(), i);
-    if (drop(c.value)) {
-      if (kept_from < i) spans.push_back({kept_from, i, false});
-      spans.push_back({i, i + c.size, true});
-      kept_from = i + c.size;
-    }
-    i += c.size;
-  }
-  if (kept_from < text.text().size()) spans.push_back({kept_from, text.text().size(), false});
-  return text.replace(spans, "");
 }
 
 Expected<Step> parse_strip_accents(const Json&) {
@@ -151,7 +118,7 @@ Expected<Step> parse_byte_level(const Json&) {
   };
 }
 
-constexpr std::array<ComponentParser<Step>, 11> kNormalizers = {{
+constexpr std::array<ComponentParser<Step>, 13> kNormalizers = {{
     {"NFC", parse_unicode_form<false, true>},
     {"NFD", parse_unicode_form<false, false>},
     {"NFKC", parse_unicode_form<true, true>},
@@ -163,9 +130,18 @@ constexpr std::array<ComponentParser<Step>, 11> kNormalizers = {{
     {"Prepend", parse_prepend},
     {"Nmt", parse_nmt},
     {"ByteLevel", parse_byte_level},
+    {"BertNormalizer", parse_bert_normalizer},
+    {"Precompiled", parse_precompiled},
 }};
 
 }  // namespace
+
+void lowercase(AlignedText& text) {
+  map_characters(text, [](char32_t c, std::vector<CharChange>& out) {
+    const std::u32string lower = to_lowercase(c);
+    for (size_t i = 0; i < lower.size(); ++i) out.push_back({lower[i], i > 0 ? 1 : 0});
+  });
+}
 
 Expected<Normalizer> Normalizer::parse(const Json& json) {
   Normalizer normalizer;

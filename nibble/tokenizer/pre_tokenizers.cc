@@ -7,6 +7,7 @@
 
 #include "nibble/tokenizer/json_fields.h"
 #include "nibble/tokenizer/regex.h"
+#include "nibble/tokenizer/script_runs.h"
 #include "nibble/tokenizer/unicode.h"
 
 namespace nibble {
@@ -251,7 +252,49 @@ Expected<Step> parse_metaspace(const Json& json) {
   };
 }
 
-constexpr std::array<ComponentParser<Step>, 7> kPreTokenizers = {{
+Expected<Step> parse_bert(const Json&) {
+  return [spaces = split_at(is_whitespace, SplitBehavior::kRemoved),
+          marks = split_at(is_punctuation, SplitBehavior::kIsolated)](std::vector<Piece>& pieces) -> Status {
+    NIBBLE_RETURN_IF_ERROR(spaces(pieces));
+    return marks(pieces);
+  };
+}
+
+Expected<Step> parse_char_delimiter_split(const Json& json) {
+  NIBBLE_TRY(const char32_t delimiter, char_field(json, "delimiter"));
+  std::string text;
+  append_utf8(text, delimiter);
+  return split_step(Pattern::of_string(std::move(text)), SplitBehavior::kRemoved, /*invert=*/false);
+}
+
+// Words of `length` characters, whatever they are.
+Expected<Step> parse_fixed_length(const Json& json) {
+  NIBBLE_TRY(const size_t length, size_field(json, "length", 5));
+  if (length == 0) return fail(ErrorCode::kDataLoss, "\"length\" is 0");
+  return [length](std::vector<Piece>& pieces) -> Status {
+    return split_pieces(pieces, [&](const AlignedText& aligned, std::vector<Span>& spans) -> Status {
+      const std::string& text = aligned.text();
+      spans.clear();
+      size_t count = 0;
+      for (size_t i = 0; i < text.size(); ++count) {
+        const size_t end = i + decode_utf8(text, i).size;
+        if (count % length == 0) spans.push_back({i, i, false});
+        spans.back().end = end;
+        i = end;
+      }
+      return {};
+    });
+  };
+}
+
+// A new word wherever the script changes. Hiragana, Katakana and Han count as one; a space, and what is
+// not assigned, go with the word before it.
+Expected<Step> parse_unicode_scripts(const Json&) {
+  NIBBLE_TRY(const Regex words, script_runs());
+  return split_step(Pattern::of_regex(words), SplitBehavior::kIsolated, /*invert=*/false);
+}
+
+constexpr std::array<ComponentParser<Step>, 11> kPreTokenizers = {{
     {"ByteLevel", parse_byte_level},
     {"Split", parse_split},
     {"Digits", parse_digits},
@@ -259,6 +302,10 @@ constexpr std::array<ComponentParser<Step>, 7> kPreTokenizers = {{
     {"Whitespace", parse_whitespace},
     {"WhitespaceSplit", parse_whitespace_split},
     {"Punctuation", parse_punctuation},
+    {"BertPreTokenizer", parse_bert},
+    {"CharDelimiterSplit", parse_char_delimiter_split},
+    {"FixedLength", parse_fixed_length},
+    {"UnicodeScripts", parse_unicode_scripts},
 }};
 
 }  // namespace

@@ -48,6 +48,24 @@ TEST(PreTokenizers, WhitespaceKeepsWordsAndPunctuation) {
   EXPECT_THAT(cut({{"type", "Punctuation"}}, "Hey, you!"), ElementsAre("Hey", ",", " you", "!"));
 }
 
+TEST(PreTokenizers, BertCutsAtSpacesAndPunctuation) {
+  EXPECT_THAT(cut({{"type", "BertPreTokenizer"}}, " don't  stop。"),
+              ElementsAre("don", "'", "t", "stop", "。"));
+}
+
+TEST(PreTokenizers, OneCharacterOrAFixedNumberOfThem) {
+  EXPECT_THAT(cut({{"type", "CharDelimiterSplit"}, {"delimiter", "é"}}, "aébéé"), ElementsAre("a", "b"));
+  EXPECT_THAT(cut({{"type", "FixedLength"}, {"length", 2}}, "éabéc"), ElementsAre("éa", "bé", "c"));
+  EXPECT_THAT(cut({{"type", "FixedLength"}, {"length", 0}}, "a"),
+              ElementsAre(testing::HasSubstr("\"length\" is 0")));
+}
+
+TEST(PreTokenizers, UnicodeScriptsCutsWhereTheScriptChanges) {
+  EXPECT_THAT(cut({{"type", "UnicodeScripts"}}, " どこで生れ。Yes мир  "),
+              ElementsAre(" どこで生れ", "。", "Yes ", "мир  "));
+  EXPECT_THAT(cut({{"type", "UnicodeScripts"}}, "  "), ElementsAre("  "));
+}
+
 TEST(PreTokenizers, MetaspaceMarksWordBeginnings) {
   const Json always = {
       {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "always"}, {"split", true}};

@@ -17,10 +17,10 @@ constexpr size_t kMaxCachedWords = size_t{1} << 16;
 // The tokens of the words that this text has had so far. Keys lie in the pieces.
 class WordCache {
  public:
-  explicit WordCache(const BpeModel& model) : model_(model) {}
+  explicit WordCache(const WordModel& model) : model_(model) {}
 
   // Valid until the next call.
-  std::span<const ModelToken> tokenize(std::string_view word) {
+  Expected<std::span<const ModelToken>> tokenize(std::string_view word) {
     if (word.size() > kMaxCachedBytes) return tokenize_uncached(word);
     if (words_.size() >= kMaxCachedWords) {
       const auto known = words_.find(word);
@@ -29,7 +29,7 @@ class WordCache {
     const auto [entry, is_new] = words_.try_emplace(word);
     if (is_new) {
       const size_t begin = tokens_.size();
-      model_.tokenize(word, tokens_);
+      NIBBLE_RETURN_IF_ERROR(model_.tokenize(word, tokens_));
       entry->second = {begin, tokens_.size()};
     }
     return tokens_of(entry->second);
@@ -39,13 +39,13 @@ class WordCache {
   std::span<const ModelToken> tokens_of(std::pair<size_t, size_t> range) const {
     return std::span(tokens_).subspan(range.first, range.second - range.first);
   }
-  std::span<const ModelToken> tokenize_uncached(std::string_view word) {
+  Expected<std::span<const ModelToken>> tokenize_uncached(std::string_view word) {
     scratch_.clear();
-    model_.tokenize(word, scratch_);
-    return scratch_;
+    NIBBLE_RETURN_IF_ERROR(model_.tokenize(word, scratch_));
+    return std::span<const ModelToken>(scratch_);
   }
 
-  const BpeModel& model_;
+  const WordModel& model_;
   std::unordered_map<std::string_view, std::pair<size_t, size_t>> words_;
   std::vector<ModelToken> tokens_;
   std::vector<ModelToken> scratch_;
@@ -83,7 +83,7 @@ Tokenizer::~Tokenizer() = default;
 
 const std::string* Tokenizer::State::spelling(int32_t id) const {
   if (const AddedToken* token = added.find(id)) return &token->spelling;
-  return model.vocabulary().token(id);
+  return model->vocabulary().token(id);
 }
 
 Status Tokenizer::State::cut(std::string text, const EncodeOptions& options,
@@ -96,8 +96,8 @@ Status Tokenizer::State::cut(std::string text, const EncodeOptions& options,
   return pre_tokenizer.apply(pieces);
 }
 
-TokenList Tokenizer::State::tokenize(std::string_view text, const std::vector<Piece>& pieces,
-                                     bool with_offsets) const {
+Expected<TokenList> Tokenizer::State::tokenize(std::string_view text, const std::vector<Piece>& pieces,
+                                               bool with_offsets) const {
   TokenList list;
   list.with_offsets = with_offsets;
   const CodePointIndex code_points(with_offsets ? text : std::string_view());
@@ -107,18 +107,17 @@ TokenList Tokenizer::State::tokenize(std::string_view text, const std::vector<Pi
     list.offsets.push_back(code_points.convert(piece.text.input_range(begin, end)));
     list.spaces.push_back(outer_spaces(token));
   };
-  WordCache cache(model);
+  WordCache cache(*model);
   for (const Piece& piece : pieces) {
     const std::string& piece_text = piece.text.text();
     if (piece.added_id != Piece::kText) {
       add(piece, piece.added_id, 0, piece_text.size(), piece_text);
       continue;
     }
-    size_t begin = 0;
-    for (const ModelToken& token : cache.tokenize(piece_text)) {
-      const std::string* spelt = with_offsets ? model.vocabulary().token(token.id) : nullptr;
-      add(piece, token.id, begin, token.end, spelt ? std::string_view(*spelt) : std::string_view());
-      begin = token.end;
+    NIBBLE_TRY(const std::span<const ModelToken> tokens, cache.tokenize(piece_text));
+    for (const ModelToken& token : tokens) {
+      const std::string* spelt = with_offsets ? model->vocabulary().token(token.id) : nullptr;
+      add(piece, token.id, token.begin, token.end, spelt ? std::string_view(*spelt) : std::string_view());
     }
   }
   return list;
@@ -145,7 +144,7 @@ Expected<Encoding> Tokenizer::encode(std::string_view text, const EncodeOptions&
   }
   std::vector<Piece> pieces;
   NIBBLE_RETURN_IF_ERROR(state_->cut(valid, used, pieces));
-  TokenList list = state_->tokenize(valid, pieces, options.with_offsets);
+  NIBBLE_TRY(TokenList list, state_->tokenize(valid, pieces, options.with_offsets));
   state_->post_processor.apply(list, options.add_special_tokens);
   return Encoding{std::move(list.ids), std::move(list.offsets)};
 }
@@ -161,12 +160,12 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
 }
 
 size_t Tokenizer::vocab_size() const {
-  return std::max(state_->model.vocabulary().id_limit(), state_->added.id_limit());
+  return std::max(state_->model->vocabulary().id_limit(), state_->added.id_limit());
 }
 
 std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
   if (const AddedToken* added = state_->added.find(token)) return added->id;
-  return state_->model.vocabulary().find(token);
+  return state_->model->vocabulary().find(token);
 }
 
 std::optional<std::string> Tokenizer::id_to_token(int32_t id) const {

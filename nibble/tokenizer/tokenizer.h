@@ -44,6 +44,11 @@ class Tokenizer {
                                        const Json& special_tokens_map,
                                        std::optional<std::string> chat_template);
 
+  // The same of a tokenizer.json that was parsed, or made, before.
+  static Expected<Tokenizer> from_parsed(const Json& tokenizer_json, const Json& tokenizer_config,
+                                         const Json& special_tokens_map,
+                                         std::optional<std::string> chat_template);
+
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();

@@ -64,6 +64,34 @@ TEST_P(TokenizerGoldenTest, OffsetsComeWithEveryId) {
   }
 }
 
+class OlderFilesGoldenTest : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(EveryKind, OlderFilesGoldenTest, testing::ValuesIn(tokenizer_test::kOlderTokenizers),
+                         [](const auto& param) { return tokenizer_test::test_name(param.param); });
+
+// What Transformers 5.24 makes of tokenizer.model, vocab.json or vocab.txt.
+TEST_P(OlderFilesGoldenTest, EncodesAndDecodesAsTheOriginal) {
+  const auto tokenizer = AutoTokenizer::from_pretrained(data("tokenizers").append(GetParam()).string());
+  ASSERT_TRUE(tokenizer) << to_string(tokenizer.error());
+  const Json cases = cases_of(GetParam());
+  ASSERT_GE(cases.size(), 50u);
+  for (const Json& golden : cases) {
+    const auto& text = golden["text"].get_ref<const std::string&>();
+    SCOPED_TRACE(text);
+    const auto plain = tokenizer->encode(text, {.add_special_tokens = false, .with_offsets = true});
+    ASSERT_TRUE(plain) << to_string(plain.error());
+    EXPECT_EQ(plain->ids, golden["ids"].get<std::vector<int32_t>>());
+    EXPECT_EQ(plain->offsets, (golden["offsets"].get<std::vector<std::pair<size_t, size_t>>>()));
+    const auto with_special = tokenizer->encode(text);
+    ASSERT_TRUE(with_special);
+    const auto ids_with_special = golden["ids_with_special"].get<std::vector<int32_t>>();
+    EXPECT_EQ(with_special->ids, ids_with_special);
+    EXPECT_EQ(tokenizer->decode(plain->ids), golden["decoded"].get<std::string>());
+    EXPECT_EQ(tokenizer->decode(ids_with_special), golden["decoded_with_special"].get<std::string>());
+    EXPECT_EQ(tokenizer->decode(ids_with_special, true), golden["decoded_skip_special"].get<std::string>());
+  }
+}
+
 // The tokenizer of the trained model: its text comes back.
 TEST(TinyLlamaTokenizerTest, DecodingUndoesEncoding) {
   const auto tokenizer = tokenizer_test::load(data("models/tiny-llama"));

@@ -11,21 +11,12 @@
 namespace nibble {
 namespace {
 
+constexpr std::string_view kFile = "tokenizer.json";
+
 const Json& field_or_null(const Json& json, std::string_view name) {
   static const Json kNull;
   const Json* field = find_field(json, name);
   return field ? *field : kNull;
-}
-
-Expected<BpeModel> parse_model(const Json& json) {
-  const Json* type = find_field(json, "type");
-  // The oldest files have no type; among them only BPE has merges.
-  const std::string name = type && type->is_string()    ? type->get<std::string>()
-                           : find_field(json, "merges") ? "BPE"
-                                                        : "";
-  if (name == "BPE") return BpeModel::parse(json);
-  return fail(ErrorCode::kUnsupported, "a model of type \"{}\" is not supported", name)
-      .with_fix("Supported: BPE.");
 }
 
 // Slow tokenizers of these classes add BOS (and EOS) in code. A tokenizer.json that was converted
@@ -59,8 +50,13 @@ Expected<ChatTemplates> load_chat_templates(const Json& tokenizer_config,
 Expected<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                                          const Json& special_tokens_map,
                                          std::optional<std::string> chat_template) {
-  constexpr std::string_view kFile = "tokenizer.json";
   NIBBLE_TRY(const Json json, at(kFile, parse_json(tokenizer_json)));
+  return from_parsed(json, tokenizer_config, special_tokens_map, std::move(chat_template));
+}
+
+Expected<Tokenizer> Tokenizer::from_parsed(const Json& json, const Json& tokenizer_config,
+                                           const Json& special_tokens_map,
+                                           std::optional<std::string> chat_template) {
   if (!json.is_object()) {
     return fail(ErrorCode::kDataLoss, "must hold an object, not {}", json_type_name(json)).at(kFile);
   }
@@ -76,11 +72,11 @@ Expected<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const 
   };
   NIBBLE_TRY(Normalizer normalizer, parse("normalizer", Normalizer::parse));
   NIBBLE_TRY(PreTokenizer pre_tokenizer, parse("pre_tokenizer", PreTokenizer::parse));
-  NIBBLE_TRY(BpeModel model, parse("model", parse_model));
+  NIBBLE_TRY(std::unique_ptr<WordModel> model, parse("model", WordModel::parse));
   NIBBLE_TRY(PostProcessor post_processor, parse("post_processor", PostProcessor::parse));
   NIBBLE_TRY(Decoder decoder, parse("decoder", Decoder::parse));
   NIBBLE_TRY(AddedVocabulary added, at(kFile, AddedVocabulary::parse(field_or_null(json, "added_tokens"),
-                                                                     model.vocabulary(), normalizer)));
+                                                                     model->vocabulary(), normalizer)));
   NIBBLE_TRY(ChatTemplates templates,
              at("tokenizer_config.json", load_chat_templates(tokenizer_config, std::move(chat_template))));
   Tokenizer tokenizer(std::make_unique<State>(State{

@@ -126,11 +126,11 @@ TEST(MalformedTokenizer, DropoutIsRefused) {
 
 TEST(MalformedTokenizer, UnknownModelsNameWhatIsSupported) {
   Json json = small_tokenizer({"a"});
-  json["model"]["type"] = "Unigram";
+  json["model"]["type"] = "Transducer";
   const auto tokenizer = build(json);
   ASSERT_FALSE(tokenizer);
   EXPECT_EQ(tokenizer.error().code, ErrorCode::kUnsupported);
-  EXPECT_EQ(tokenizer.error().fix, "Supported: BPE.");
+  EXPECT_EQ(tokenizer.error().fix, "Supported: BPE, Unigram, WordPiece, WordLevel.");
 }
 
 TEST(MalformedTokenizer, ANormalizerCannotMakeHugeTexts) {

@@ -4,18 +4,19 @@
 // What a Tokenizer holds: the stages of tokenizer.json, in the order in which a text passes them.
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "nibble/tokenizer/added_tokens.h"
-#include "nibble/tokenizer/bpe.h"
 #include "nibble/tokenizer/decoders.h"
 #include "nibble/tokenizer/normalizers.h"
 #include "nibble/tokenizer/post_processors.h"
 #include "nibble/tokenizer/pre_tokenizers.h"
 #include "nibble/tokenizer/special_tokens.h"
 #include "nibble/tokenizer/tokenizer.h"
+#include "nibble/tokenizer/word_model.h"
 
 namespace nibble {
 
@@ -26,7 +27,7 @@ struct Tokenizer::State {
   AddedVocabulary added;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  BpeModel model;
+  std::unique_ptr<WordModel> model;
   PostProcessor post_processor;
   Decoder decoder;
   SpecialTokens special_tokens;
@@ -34,7 +35,8 @@ struct Tokenizer::State {
 
   // Added tokens, and the words between them. `text` is valid UTF-8.
   Status cut(std::string text, const EncodeOptions& options, std::vector<Piece>& pieces) const;
-  TokenList tokenize(std::string_view text, const std::vector<Piece>& pieces, bool with_offsets) const;
+  Expected<TokenList> tokenize(std::string_view text, const std::vector<Piece>& pieces,
+                               bool with_offsets) const;
   // How decoding writes the token; null for an id that no token has.
   const std::string* spelling(int32_t id) const;
 };

@@ -21,9 +21,15 @@ inline std::filesystem::path data(std::string_view path) {
 }
 
 // The tokenizers that have goldens.
-inline constexpr std::array<const char*, 11> kGoldenTokenizers = {
-    "deepseek-v2", "deepseek-v3",       "gemma", "gpt-4o-style",         "gpt2",   "llama2-legacy",
-    "llama3",      "mistral-metaspace", "qwen2", "roberta-prefix-space", "smollm2"};
+inline constexpr std::array<const char*, 14> kGoldenTokenizers = {
+    "bert-wordpiece", "deepseek-v2", "deepseek-v3",       "gemma", "gpt-4o-style",         "gpt2",
+    "llama2-legacy",  "llama3",      "mistral-metaspace", "qwen2", "roberta-prefix-space", "smollm2",
+    "t5-unigram",     "xlmr-unigram"};
+
+// Those that have no tokenizer.json, only what older models have.
+inline constexpr std::array<const char*, 10> kOlderTokenizers = {
+    "spm-llama",         "spm-llama-added", "spm-mistral", "spm-mistral-renamed", "spm-unigram",
+    "spm-unigram-bytes", "gpt2-files",      "qwen2-files", "roberta-files",       "bert-files"};
 
 // A folder's name as GoogleTest takes it.
 inline std::string test_name(std::string folder) {

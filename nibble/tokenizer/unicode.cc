@@ -144,6 +144,14 @@ bool is_combining_mark(char32_t c) {
   return cat == UTF8PROC_CATEGORY_MN || cat == UTF8PROC_CATEGORY_MC || cat == UTF8PROC_CATEGORY_ME;
 }
 
+bool is_nonspacing_mark(char32_t c) { return c >= 0x300 && category(c) == UTF8PROC_CATEGORY_MN; }
+
+bool is_other(char32_t c) {
+  if (c < 0x80) return c < 0x20 || c == 0x7F;
+  const auto cat = category(c);
+  return cat == UTF8PROC_CATEGORY_CC || cat == UTF8PROC_CATEGORY_CF || cat == UTF8PROC_CATEGORY_CO;
+}
+
 bool is_word(char32_t c) {
   if (c < 0x80) return c == '_' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
   switch (category(c)) {
@@ -170,6 +178,20 @@ std::u32string to_lowercase(char32_t c) {
   if (c < 0x80) return std::u32string(1, c >= 'A' && c <= 'Z' ? c + 32 : c);
   if (c == 0x130) return U"i\u0307";  // the only one that grows
   return std::u32string(1, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+}
+
+size_t grapheme_end(std::string_view text, size_t pos) {
+  CodePoint last = decode_utf8(text, pos);
+  utf8proc_int32_t state = 0;
+  for (pos += last.size; pos < text.size(); pos += last.size) {
+    const CodePoint next = decode_utf8(text, pos);
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(last.value),
+                                         static_cast<utf8proc_int32_t>(next.value), &state)) {
+      break;
+    }
+    last = next;
+  }
+  return pos;
 }
 
 }  // namespace nibble

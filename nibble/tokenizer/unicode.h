@@ -32,13 +32,18 @@ std::string to_valid_utf8(std::string_view text, std::span<size_t> positions = {
 // Bytes at the end of `text` that begin a character whose rest is missing: 0 to 3.
 size_t incomplete_utf8_suffix(std::string_view text);
 
-bool is_whitespace(char32_t c);      // White_Space
-bool is_numeric(char32_t c);         // N
-bool is_punctuation(char32_t c);     // P, and all ASCII punctuation
-bool is_combining_mark(char32_t c);  // M
-bool is_word(char32_t c);            // \w of UTS #18
+bool is_whitespace(char32_t c);       // White_Space
+bool is_numeric(char32_t c);          // N
+bool is_punctuation(char32_t c);      // P, and all ASCII punctuation
+bool is_combining_mark(char32_t c);   // M
+bool is_nonspacing_mark(char32_t c);  // Mn
+bool is_other(char32_t c);            // C without what is not assigned
+bool is_word(char32_t c);             // \w of UTS #18
 
 std::u32string to_lowercase(char32_t c);
+
+// Where the extended grapheme cluster that begins at `pos` of a valid UTF-8 text ends; pos < text.size().
+size_t grapheme_end(std::string_view text, size_t pos);
 
 }  // namespace nibble
 

@@ -27,6 +27,24 @@ Expected<Vocabulary> Vocabulary::parse(const Json& json) {
     slot = token;
     vocabulary.ids_.emplace(*slot, id.get<int32_t>());
   }
+  vocabulary.size_ = entries.size();
+  return vocabulary;
+}
+
+Expected<Vocabulary> Vocabulary::from_list(std::vector<std::string> tokens) {
+  if (tokens.size() > static_cast<size_t>(kMaxTokenId)) {
+    return fail(ErrorCode::kDataLoss, "\"vocab\" has {} tokens; at most {} are supported", tokens.size(),
+                kMaxTokenId);
+  }
+  Vocabulary vocabulary;
+  vocabulary.size_ = tokens.size();
+  vocabulary.tokens_.reserve(tokens.size());
+  vocabulary.ids_.reserve(tokens.size());
+  for (std::string& token : tokens) {
+    const auto id = static_cast<int32_t>(vocabulary.tokens_.size());
+    vocabulary.tokens_.emplace_back(std::move(token));
+    vocabulary.ids_[*vocabulary.tokens_.back()] = id;
+  }
   return vocabulary;
 }
 

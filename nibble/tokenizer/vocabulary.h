@@ -21,10 +21,12 @@ class Vocabulary {
  public:
   // {"token": id, ...}: every id at most once.
   static Expected<Vocabulary> parse(const Json& json);
+  // The place in the list is the id; of two equal tokens the later one is found.
+  static Expected<Vocabulary> from_list(std::vector<std::string> tokens);
   Vocabulary(Vocabulary&&) = default;
   Vocabulary& operator=(Vocabulary&&) = default;
 
-  size_t size() const { return ids_.size(); }
+  size_t size() const { return size_; }               // how many ids have a token
   size_t id_limit() const { return tokens_.size(); }  // largest id + 1
   std::optional<int32_t> find(std::string_view token) const;
   // Null if no token has this id; valid as long as the vocabulary.
@@ -33,6 +35,7 @@ class Vocabulary {
  private:
   Vocabulary() = default;
 
+  size_t size_ = 0;
   std::vector<std::optional<std::string>> tokens_;     // by id
   std::unordered_map<std::string_view, int32_t> ids_;  // keys lie in tokens_
 };

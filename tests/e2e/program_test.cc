@@ -17,8 +17,8 @@ using testing::StartsWith;
 
 class EveryCommand : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Program, EveryCommand,
-                         testing::Values("run", "inspect", "logits", "compare", "eval", "bench", "dequantize",
-                                         "convert", "tokenize", "detokenize", "chat-template"),
+                         testing::Values("run", "chat", "inspect", "logits", "compare", "eval", "bench",
+                                         "dequantize", "convert", "tokenize", "detokenize", "chat-template"),
                          [](const auto& command) {
                            std::string name = command.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
@@ -82,8 +82,8 @@ TEST(Program, HelpListsEveryCommand) {
   for (const char* const flag : {"help", "--help", "-h"}) {
     const ProgramResult result = run_program({flag});
     EXPECT_EQ(result.status, 0);
-    for (const char* const command : {"run", "pull", "inspect", "logits", "dequantize", "convert", "tokenize",
-                                      "detokenize", "chat-template"}) {
+    for (const char* const command : {"run", "chat", "pull", "inspect", "logits", "dequantize", "convert",
+                                      "tokenize", "detokenize", "chat-template"}) {
       EXPECT_THAT(result.out, HasSubstr(std::string("\n  ") + command + " "));
     }
   }

@@ -1,5 +1,6 @@
 #include "tests/e2e/run_program.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -102,16 +103,21 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const RunOp
 
   const auto deadline = Clock::now() + options.timeout;
   size_t written = 0;
-  bool interrupted = false;
+  int interrupts = 0;
+  size_t seen_before = 0;  // of what came, when it was interrupted last
   while (from_program >= 0 || err.read_end >= 0) {
     if (Clock::now() > deadline) {
       result.timed_out = true;
       ::kill(child, SIGKILL);
       break;
     }
-    if (options.interrupt_when && !interrupted && options.interrupt_when(result.out + result.err)) {
-      ::kill(child, SIGINT);
-      interrupted = true;
+    if (options.interrupt_when && interrupts < options.interrupts) {
+      const std::string seen = result.out + result.err;
+      if (options.interrupt_when(seen.substr(std::min(seen_before, seen.size())))) {
+        ::kill(child, SIGINT);
+        ++interrupts;
+        seen_before = seen.size();
+      }
     }
     pollfd fds[] = {{from_program, POLLIN, 0}, {err.read_end, POLLIN, 0}, {-1, 0, 0}};
     const bool more_input = written < options.input.size() && to_program >= 0;

@@ -24,8 +24,9 @@ struct RunOptions {
   bool abandon_stdout = false;  // nobody reads it: a pipe whose other end is closed
   bool terminal = false;        // stdin, stdout and stderr are one terminal; everything arrives in `out`
   // Asked about a thousand times a second with what came so far (stdout and stderr); once true, the
-  // program gets SIGINT.
+  // program gets SIGINT. Up to `interrupts` times, each time asked about what came since the last.
   std::function<bool(const std::string&)> interrupt_when = {};
+  int interrupts = 1;
 };
 
 struct ProgramResult {

@@ -328,10 +328,13 @@ TEST(Chat, InterruptStopsAnAnswerAndAtThePromptTheChat) {
   ASSERT_NE(generated, std::string::npos) << answer;
   EXPECT_LT(std::stoi(answer.out.substr(generated + 11)), 900) << "it was not stopped";
 
+  // At the prompt the first one says how to leave, the second one leaves.
   options.input = "";
+  options.interrupts = 2;
   options.interrupt_when = [](const std::string& seen) { return seen.find(">>> ") != std::string::npos; };
   const ProgramResult prompt = run_program(arguments, options);
   EXPECT_EQ(prompt.status, 130) << prompt;
+  EXPECT_THAT(prompt.out, HasSubstr("/bye or Ctrl-D ends the chat"));
 }
 
 TEST(Chat, NeedsAPromptForJson) {
