@@ -30,7 +30,7 @@ Expected<std::optional<ModelKernels>> look_at_model(const Options& options, Thre
 Status run(const Options& options) {
   DoctorReport report;
   report.machine = read_machine();
-  report.target_found = supported_cpu_targets().back();
+  report.targets_found.assign(supported_cpu_targets().begin(), supported_cpu_targets().end());
   report.target_used = cpu_target();
   report.features = cpu_features(report.machine.cpu_features, supported_cpu_targets(), report.target_used);
   report.cache = look_at_cache(hub_cache());

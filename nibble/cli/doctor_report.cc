@@ -177,11 +177,12 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
   if (!report.optimized) {
     lines.emplace_back("this build is not optimised: cmake --preset release, and build again");
   }
-  if (report.target_used != report.target_found) {
+  if (report.target_used != report.targets_found.back()) {
     lines.push_back(fmt::format("NIBBLE_CPU={} is set, so that {} is not used: unset it",
-                                cpu_target_name(report.target_used), cpu_target_name(report.target_found)));
+                                cpu_target_name(report.target_used),
+                                cpu_target_name(report.targets_found.back())));
   }
-  if (report.target_found == CpuTarget::kScalar) {
+  if (report.targets_found.back() == CpuTarget::kScalar) {
     lines.emplace_back(
         "this CPU has no AVX2, and plain loops are many times slower: if it is a virtual machine, let it see "
         "the "
@@ -221,9 +222,7 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
 
 Json to_json(const DoctorReport& report) {
   Json found = Json::array();
-  for (const CpuTarget target : {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvx512}) {
-    if (target <= report.target_found) found.push_back(cpu_target_name(target));
-  }
+  for (const CpuTarget target : report.targets_found) found.push_back(cpu_target_name(target));
   Json json = {{"nibble", report.version},
                {"compiler", report.compiler},
                {"optimized", report.optimized},
@@ -267,7 +266,7 @@ std::string to_text(const DoctorReport& report) {
        fmt::format("{}, {}, {}", or_unknown(machine.system), or_unknown(machine.kernel), report.libc));
   line("processor", fmt::format("{}{}", or_unknown(machine.cpu_model),
                                 machine.hypervisor.empty() ? "" : " (virtual machine)"));
-  line("instruction sets", fmt::format("found {}; used {}", cpu_target_name(report.target_found),
+  line("instruction sets", fmt::format("found {}; used {}", cpu_target_name(report.targets_found.back()),
                                        cpu_target_name(report.target_used)));
   line("features", fmt::format("{}", fmt::join(machine.cpu_features, " ")));
   line("for kernels", to_text(report.features));

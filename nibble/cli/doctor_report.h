@@ -27,7 +27,7 @@ struct CacheFolder {
 
 struct DoctorReport {
   Machine machine;
-  CpuTarget target_found = CpuTarget::kScalar;  // the best that this CPU has
+  std::vector<CpuTarget> targets_found = {CpuTarget::kScalar};  // what this CPU has, slowest first
   CpuTarget target_used = CpuTarget::kScalar;
   std::vector<CpuFeature> features = {};
   size_t threads = 1;                              // that this process may use

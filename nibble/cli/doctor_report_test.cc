@@ -21,7 +21,8 @@ DoctorReport quiet_machine() {
   report.machine.huge_pages.transparent = "madvise";
   report.machine.numa_nodes = {{0, {0, 1, 2, 3}, 1000}};
   report.machine.governor = "performance";
-  report.target_found = report.target_used = CpuTarget::kAvx512;
+  report.targets_found = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvx512};
+  report.target_used = CpuTarget::kAvx512;
   report.threads = 4;
   return report;
 }

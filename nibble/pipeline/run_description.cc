@@ -50,7 +50,7 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
     settings["arithmetic"] =
         options.compute == ComputeMode::kF32 || linalg::fastest_arithmetic() == linalg::Arithmetic::kF32
             ? "f32"
-            : "bf16";
+            : "int16";
     if (std::holds_alternative<AwqConfig>(jobs.config)) settings["damp_percent"] = options.awq_damp_percent;
     run["data"] = {
         {"sha256", data.sha256}, {"sequences", data.sequences.size()}, {"tokens", data.num_tokens()}};
