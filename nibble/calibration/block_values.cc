@@ -198,8 +198,9 @@ void forward_block(WalkState& state, const BlockValues& block, const TokenGroup&
     const MatrixView<float> second = state.arena.take_matrix(hidden.rows(), hidden.cols());
     if (parts.mlp_in_norm != nullptr) branch_input(state, parts.mlp_in_norm.get(), hidden, x);
     feed_forward(pass, parts.mlp_in_norm == nullptr, x, second);
-    add_rows(y, hidden, state.context);
-    add_rows(second, hidden, state.context);
+    const float scale = state.source.spec.residual_scale;
+    add_rows(y, scale, hidden, state.context);
+    add_rows(second, scale, hidden, state.context);
     return;
   }
   finish_branch(state, parts.attention_in_norm.get(), parts.attention_out_norm.get(), y, hidden);

@@ -46,6 +46,7 @@ std::vector<float> logits_of_rows(WalkedModel& model, bool quantized, size_t fir
   }
   std::vector<float> logits(count * source.config.vocab_size);
   head->forward(x, {logits.data(), count, source.config.vocab_size}, context);
+  for (float& logit : logits) logit *= source.spec.logit_scale;
   if (const float cap = source.spec.final_soft_cap; cap > 0) {
     kernels::soft_cap(logits.data(), cap, logits.size(), logits.data());
   }

@@ -92,7 +92,9 @@ BlockReplacement fold_into_norm(const WalkedModel& model, size_t layer, std::spa
 
 TEST_P(EveryGather, AFoldIntoTheFirstNormChangesNothing) {
   WalkedModel model(GetParam(), some_tokens(kSequences, kVocabSize), one_stream());
-  const bool folds = model.source.spec.norm_before_branch;
+  const DecoderSpec& spec = model.source.spec;
+  const bool folds =
+      spec.norm_before_branch && spec.names.norm_weight && !spec.names.block.attention_in_norm.empty();
   for (size_t layer = 0; layer < model.num_layers(); ++layer) {
     const Status done = model.walk->gather_block(layer, [&](std::span<const BlockInput> inputs) -> Status {
       NIBBLE_TRY(const double unchanged, model.walk->block_difference({}));

@@ -69,7 +69,9 @@ void output_target(WalkState& state, const Branch& branch, const float* bias,
   // Behind a norm of the branch's output the sum with the residual is not linear in the weight.
   const bool with_residual = branch.out_norm == nullptr;
   const auto alpha = static_cast<float>(state.options.alpha);
-  const auto strength = static_cast<float>(with_residual ? state.options.alpha_residual : 0.0);
+  const auto strength = static_cast<float>(
+      with_residual ? state.options.alpha_residual / static_cast<double>(state.source.spec.residual_scale)
+                    : 0.0);
   state.pool.parallel_for(error.rows(), 8, [&](size_t begin, size_t end, size_t) {
     for (size_t r = begin; r < end; ++r) {
       float* const e = error.row(r);

@@ -81,7 +81,7 @@ void branch_input(WalkState& state, const Norm* norm, MatrixView<const float> re
 void finish_branch(WalkState& state, const Norm* in, const Norm* out, MatrixView<float> branch,
                    MatrixView<float> residual) {
   if (out != nullptr) out->forward(branch, branch, state.context);
-  add_rows(branch, residual, state.context);
+  add_rows(branch, state.source.spec.residual_scale, residual, state.context);
   if (!state.source.spec.norm_before_branch) in->forward(residual, residual, state.context);
 }
 

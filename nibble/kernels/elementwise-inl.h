@@ -74,6 +74,10 @@ inline F32 apply(Activation activation, F32 x) {
       return gelu_tanh(x);
     case Activation::kRelu:
       return max(x, set1(0.f));
+    case Activation::kRelu2: {
+      const F32 positive = max(x, set1(0.f));
+      return mul(positive, positive);
+    }
   }
   return x;
 }

@@ -26,6 +26,7 @@ enum class Activation {
   kGelu,      // x * (1 + erf(x / sqrt 2)) / 2: "gelu"
   kGeluTanh,  // with tanh(sqrt(2/pi) (x + 0.044715 x^3)): "gelu_pytorch_tanh", "gelu_new", "gelu_fast"
   kRelu,      // max(x, 0): "relu"
+  kRelu2,     // max(x, 0)^2: "relu2"
 };
 
 // y = act(x); y may be x.

@@ -94,6 +94,8 @@ double reference_activation(Activation activation, double x) {
       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case Activation::kRelu:
       return std::max(x, 0.0);
+    case Activation::kRelu2:
+      return std::max(x, 0.0) * std::max(x, 0.0);
   }
   return 0;
 }
@@ -115,6 +117,18 @@ TEST_P(ElementwiseTest, ActivationsAgreeWithDoublesOverTheirWholeRange) {
       EXPECT_NEAR(y[i], expected, tolerance + 1e-36)
           << "x=" << x[i] << " activation " << static_cast<int>(activation);
     }
+  }
+}
+
+TEST_P(ElementwiseTest, Relu2IsTheSquareOfRelu) {
+  for (const size_t n : kSizes) {
+    const auto x = normal_values(n, 21, 10.f);
+    std::vector<float> y(n + 1, 42.f);
+    activate(Activation::kRelu2, x.data(), n, y.data(), GetParam());
+    for (size_t i = 0; i < n; ++i) {
+      EXPECT_EQ(y[i], static_cast<float>(reference_activation(Activation::kRelu2, x[i]))) << "x=" << x[i];
+    }
+    EXPECT_EQ(y[n], 42.f) << "wrote behind the end";
   }
 }
 

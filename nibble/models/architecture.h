@@ -2,7 +2,7 @@
 #define NIBBLE_MODELS_ARCHITECTURE_H_
 
 // Architectures as data: what the tensors are called and what a block does with them. A Llama-like
-// model is a row in the table of architecture.cc; decoder.cc runs every row.
+// model is a row in the table of architecture_table.cc; decoder.cc runs every row.
 
 #include <span>
 #include <string_view>
@@ -28,7 +28,7 @@ struct BlockNames {
   std::string_view v = "self_attn.v_proj";
   std::string_view qkv = "";  // instead of the three: their rows one after the other
   std::string_view o = "self_attn.o_proj";
-  std::string_view q_norm = "";  // over head_dim, before the rotation
+  std::string_view q_norm = "";  // before the rotation; QkNorm says over what
   std::string_view k_norm = "";
 
   std::string_view gate = "mlp.gate_proj";  // empty with gate_up empty: an MLP without gate
@@ -41,6 +41,14 @@ struct BlockNames {
   std::string_view experts = "";
 };
 
+// What q_norm and k_norm normalise together, and how many weights they have.
+enum class QkNorm {
+  kHead,      // each head, by one weight of [head_dim]
+  kEachHead,  // each head, by its own row of a weight [heads, head_dim] (Cohere)
+  kHeadList,  // the same as one module for each head, NAME.norms.0, .1, ... (StableLM)
+  kAllHeads,  // the whole row, by a weight of [heads * head_dim] (OLMo 2)
+};
+
 struct DecoderSpec;
 
 // One row of the table. The defaults are Llama's.
@@ -48,6 +56,7 @@ struct Architecture {
   std::string_view model_type;
   std::string_view prefix = "model.";  // some files leave it out
   std::string_view embed = "model.embed_tokens";
+  std::string_view embed_norm = "";  // of the embedding, before the first block
   std::string_view positions = "";   // learned position embedding
   size_t position_offset = 0;        // of its first row
   std::string_view project_in = "";  // between embedding and blocks, where their widths differ
@@ -58,8 +67,15 @@ struct Architecture {
   BlockNames block = {};
   NormKind norm = NormKind::kRms;
   bool norm_bias = false;      // LayerNorm with bias
-  bool norm_adds_one = false;  // the weight is stored as w - 1 (Gemma)
+  bool norm_adds_one = false;  // the weight is stored as w - 1 (Gemma, Nemotron)
+  bool norm_weight = true;     // false: nothing follows the normalisation, the file has no tensor (OLMo)
+  QkNorm qk_norm = QkNorm::kHead;
   bool rotary = true;
+  bool rotary_interleaved = false;  // rotates pairs (x[2i], x[2i + 1]), not (x[i], x[i + dims / 2])
+  // Rows of a fused qkv: those of one key/value head together (its queries, its key, its value), not all
+  // queries, all keys, all values.
+  bool qkv_by_head = false;
+  bool transposed_linears = false;  // the file has linears of a block as [in, out] (Conv1D of GPT-2)
   // Attention and MLP both read the block's input (through one norm, or one each), and both results
   // are added to it.
   bool parallel = false;
@@ -77,12 +93,15 @@ struct DecoderSpec {
   float attention_soft_cap = 0.f;  // 0: none
   float final_soft_cap = 0.f;
   float embedding_scale = 1.f;
+  float residual_scale = 1.f;  // of what a branch adds to the stream
+  float logit_scale = 1.f;
   size_t embedding_size = 0;       // width of the embedding; hidden_size unless project_in is there
   bool norm_before_branch = true;  // false: out = in_norm(residual + branch(residual)) (OPT 350M)
   bool final_norm = true;
   bool qkv_bias = false, o_bias = false, mlp_bias = false;  // must be in the file
   std::vector<size_t> window;                               // per layer: tokens seen, 0 for all
   std::vector<bool> sliding_rope;                           // per layer: rotates by config.rope_sliding
+  std::vector<bool> rotates;                                // per layer; false: no rotation there
   std::vector<float> alibi_slopes;                          // per head; empty: no ALiBi
   float clip_qkv = 0.f;    // > 0: queries, keys and values are clamped to +- this
   size_t num_experts = 0;  // 0: a plain MLP

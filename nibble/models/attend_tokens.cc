@@ -20,6 +20,39 @@ constexpr size_t kRowsPerTask = 8;
 constexpr size_t kMergedFloatsPerTask = 1 << 16;
 constexpr size_t kMostPartFloats = 1 << 22;  // of pieces that wait to be merged
 
+// From the rows of each key/value head together (its queries, its key, its value) to all queries, all keys,
+// all values.
+void gather_heads(const PretrainedConfig& config, MatrixView<float> qkv, ExecutionContext& context) {
+  const size_t heads = config.num_key_value_heads;
+  if (heads == 1) return;  // they are the same then
+  const size_t key = config.head_dim;
+  const size_t queries = config.num_attention_heads / heads * key;
+  const Arena::Scope scope(context.arena);
+  float* const copies = context.arena.take<float>(context.pool.num_threads() * qkv.cols());
+  context.pool.parallel_for(qkv.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t worker) {
+    float* const copy = copies + worker * qkv.cols();
+    for (size_t r = begin; r < end; ++r) {
+      std::copy_n(qkv.row(r), qkv.cols(), copy);
+      for (size_t head = 0; head < heads; ++head) {
+        const float* const from = copy + head * (queries + 2 * key);
+        std::copy_n(from, queries, qkv.row(r) + head * queries);
+        std::copy_n(from + queries, key, qkv.row(r) + heads * queries + head * key);
+        std::copy_n(from + queries + key, key, qkv.row(r) + heads * (queries + key) + head * key);
+      }
+    }
+  });
+}
+
+// Rotates pairs (x[2i], x[2i + 1]).
+void rotate_pairs(float* x, const float* cos, const float* sin, size_t half) {
+  for (size_t i = 0; i < half; ++i) {
+    const float a = x[2 * i];
+    const float b = x[2 * i + 1];
+    x[2 * i] = a * cos[i] - b * sin[i];
+    x[2 * i + 1] = b * cos[i] + a * sin[i];
+  }
+}
+
 void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> q,
                       MatrixView<float> k, MatrixView<const float> v, ExecutionContext& context) {
   const DecoderBlock& block = step.block;
@@ -28,10 +61,14 @@ void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, Matrix
   const MatrixView<float>& sin = block.sliding_rope ? batch.sin_sliding : batch.sin;
   const auto rotate_row = [&](MatrixView<float> x, size_t r) {
     for (size_t c = 0; c < x.cols(); c += head_dim) {
-      kernels::rotate_half(x.row(r) + c, cos.row(r), sin.row(r), cos.cols());
+      if (step.spec.names.rotary_interleaved) {
+        rotate_pairs(x.row(r) + c, cos.row(r), sin.row(r), cos.cols());
+      } else {
+        kernels::rotate_half(x.row(r) + c, cos.row(r), sin.row(r), cos.cols());
+      }
     }
   };
-  if (cos.cols() > 0) {
+  if (block.rotates && cos.cols() > 0) {
     context.pool.parallel_for(batch.rows.size(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) {
         rotate_row(q, r);
@@ -231,6 +268,8 @@ void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixVie
   const MatrixView<float> q = qkv.cols(0, q_size);
   const MatrixView<float> k = qkv.cols(q_size, kv_size);
   const MatrixView<float> v = qkv.cols(q_size + kv_size, kv_size);
+  if (!step.spec.names.block.qkv.empty() && step.spec.names.qkv_by_head)
+    gather_heads(step.config, qkv, context);
   if (const float limit = step.spec.clip_qkv; limit > 0.f) {
     for (size_t r = 0; r < qkv.rows(); ++r) {
       for (float& value : qkv.row_span(r)) value = std::clamp(value, -limit, limit);

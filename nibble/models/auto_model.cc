@@ -11,6 +11,7 @@
 #include "nibble/models/decoder.h"
 #include "nibble/models/load_weights.h"
 #include "nibble/models/module_slots.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/models/weight_loader.h"
 #include "nibble/quantization/bitsandbytes.h"
 #include "nibble/quantization/formats/formats.h"
@@ -192,6 +193,7 @@ Expected<std::unique_ptr<CausalLM>> load_pretrained(ModelFiles files, const From
   NIBBLE_TRY(origin.checkpoint, open_checkpoint(origin.files));
   NIBBLE_RETURN_IF_ERROR(check_memory(options, *origin.checkpoint));
   const bool prefix_missing = prefix_is_missing(*origin.checkpoint, spec);
+  origin.checkpoint = transpose_linears(origin.checkpoint, spec, prefix_missing);
   const std::vector<ModuleSlot> slots = module_slots(spec, config, prefix_missing);
 
   std::vector<std::string> stored = quantized_modules(*origin.checkpoint);

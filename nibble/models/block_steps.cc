@@ -59,6 +59,7 @@ void embed_tokens(const DecoderSpec& spec, const DecoderWeights& weights, const 
              embedded.row_span(r));
   }
   if (weights.project_in != nullptr) weights.project_in->forward(embedded, hidden, context);
+  if (weights.embed_norm != nullptr) weights.embed_norm->forward(hidden, hidden, context);
   if (weights.positions.bytes.empty()) return;
   float* const position = context.arena.take<float>(hidden.cols());
   for (size_t r = 0; r < batch.rows.size(); ++r) {
@@ -99,9 +100,15 @@ void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionC
   }
 }
 
-void add_rows(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) {
+void add_rows(MatrixView<const float> x, float scale, MatrixView<float> y, ExecutionContext& context) {
   context.pool.parallel_for(x.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
-    for (size_t r = begin; r < end; ++r) kernels::add(x.row(r), x.cols(), y.row(r));
+    for (size_t r = begin; r < end; ++r) {
+      if (scale == 1.f) {
+        kernels::add(x.row(r), x.cols(), y.row(r));
+        continue;
+      }
+      for (size_t c = 0; c < x.cols(); ++c) y.row(r)[c] += scale * x.row(r)[c];
+    }
   });
 }
 

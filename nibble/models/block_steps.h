@@ -53,8 +53,8 @@ void activate_rows(kernels::Activation activation, MatrixView<const float> gate,
 // Router scores [rows, experts] become the weights of the chosen experts, 0 for the others.
 void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionContext& context);
 
-// y += x, row by row.
-void add_rows(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context);
+// y += scale * x, row by row.
+void add_rows(MatrixView<const float> x, float scale, MatrixView<float> y, ExecutionContext& context);
 
 }  // namespace nibble
 

@@ -116,7 +116,7 @@ Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView
       compute_branch(hidden);
     }
     if (out_norm != nullptr) out_norm->forward(branch, branch, context);
-    add_rows(branch, hidden, context);
+    add_rows(branch, spec_.residual_scale, hidden, context);
     if (!spec_.norm_before_branch) in_norm->forward(hidden, hidden, context);
   };
   for (size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
@@ -128,8 +128,8 @@ Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView
       attention(layer, batch, normed, branch, context);
       if (block.mlp_in_norm != nullptr) block.mlp_in_norm->forward(hidden, normed, context);
       feed_forward(layer, normed, second, context);
-      add_rows(branch, hidden, context);
-      add_rows(second, hidden, context);
+      add_rows(branch, spec_.residual_scale, hidden, context);
+      add_rows(second, spec_.residual_scale, hidden, context);
     } else {
       run_branch(block.attention_in_norm, block.attention_out_norm,
                  [&](MatrixView<const float> x) { attention(layer, batch, x, branch, context); });
@@ -273,6 +273,11 @@ void Decoder::head_logits(MatrixView<const float> hidden, MatrixView<float> logi
                           ExecutionContext& context) const {
   if (logits.rows() == 0) return;
   weights_.head->forward(hidden, logits, context);
+  if (spec_.logit_scale != 1.f) {
+    for (size_t r = 0; r < logits.rows(); ++r) {
+      for (float& logit : logits.row_span(r)) logit *= spec_.logit_scale;
+    }
+  }
   if (spec_.final_soft_cap <= 0.f) return;
   for (size_t r = 0; r < logits.rows(); ++r) {
     kernels::soft_cap(logits.row(r), spec_.final_soft_cap, logits.cols(), logits.row(r));

@@ -35,6 +35,7 @@ struct DecoderBlock {
   std::vector<MlpWeights> mlps;  // one, or the experts that the router chooses from
   size_t window = 0;             // tokens seen; 0: all
   bool sliding_rope = false;
+  bool rotates = true;
 };
 
 struct DecoderWeights {
@@ -42,7 +43,7 @@ struct DecoderWeights {
   Tensor positions;  // [positions + offset, hidden_size], or empty
   std::unique_ptr<Linear> project_in, project_out;
   std::vector<DecoderBlock> blocks;
-  std::unique_ptr<Norm> final_norm;
+  std::unique_ptr<Norm> embed_norm, final_norm;
   std::unique_ptr<Linear> head;
   std::optional<RotaryEmbedding> rope, rope_sliding;
 };

@@ -107,6 +107,10 @@ class Walk {
     for (const std::string& module : {modules_.qkv, modules_.q, modules_.k, modules_.v})
       linear(module, tokens_);
     meter_.take_matrix(tokens_, q);
+    if (!modules_.qkv.empty() && spec_.names.qkv_by_head && config_.num_key_value_heads > 1) {
+      const ArenaMeter::Scope inner(meter_);
+      meter_.take_matrix(threads_, q + 2 * kv);
+    }
     {
       const ArenaMeter::Scope inner(meter_);
       const size_t group = config_.num_attention_heads / config_.num_key_value_heads;

@@ -14,6 +14,7 @@
 #include "nibble/config/quantization_config.h"
 #include "nibble/models/architecture.h"
 #include "nibble/models/module_slots.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -186,12 +187,15 @@ Status check_shape(const Checkpoint& checkpoint, const ModuleSlot& slot,
 Status check_tensors(const Checkpoint& checkpoint, const PretrainedConfig& config,
                      const std::optional<QuantizationConfig>& quantization) {
   NIBBLE_TRY(const DecoderSpec spec, make_decoder_spec(config));
-  const auto slots = module_slots(spec, config, prefix_is_missing(checkpoint, spec));
+  const bool prefix_missing = prefix_is_missing(checkpoint, spec);
+  const auto slots = module_slots(spec, config, prefix_missing);
   const std::vector<std::string> modules = quantized_modules(checkpoint);
   SlotCheckOptions options;
   options.quantized = {modules.begin(), modules.end()};
   options.tied_head = config.tie_word_embeddings;
-  NIBBLE_RETURN_IF_ERROR(check_slots(checkpoint, slots, spec, options));
+  const std::shared_ptr<const Checkpoint> borrowed(std::shared_ptr<const Checkpoint>(), &checkpoint);
+  NIBBLE_RETURN_IF_ERROR(
+      check_slots(*transpose_linears(borrowed, spec, prefix_missing), slots, spec, options));
   for (const ModuleSlot& slot : slots) {
     if (quantization && options.quantized.count(slot.name) > 0) {
       NIBBLE_RETURN_IF_ERROR(check_shape(checkpoint, slot, *quantization));

@@ -46,23 +46,56 @@ BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_mi
   return modules;
 }
 
+namespace {
+
+// A norm over hidden_size, or one of queries and keys.
+Expected<std::unique_ptr<Norm>> load_norm(const DecoderSpec& spec, const PretrainedConfig& config,
+                                          const std::string& module, WeightLoader& loader) {
+  const auto eps = static_cast<float>(config.norm_eps);
+  if (spec.names.norm_weight) return loader.norm(module, spec.names.norm, eps);
+  auto norm = std::make_unique<Norm>();
+  norm->kind = spec.names.norm;
+  norm->weight.assign(config.hidden_size, 1.f);
+  norm->eps = eps;
+  return norm;
+}
+
+}  // namespace
+
 Status load_block_norms(const DecoderSpec& spec, const PretrainedConfig& config, size_t layer,
                         const BlockModules& modules, WeightLoader& loader, DecoderBlock& block) {
   block.window = spec.window[layer];
   block.sliding_rope = spec.sliding_rope[layer];
+  block.rotates = spec.rotates[layer];
   const BlockNames& names = spec.names.block;
   const auto norm = [&](std::string_view name, std::unique_ptr<Norm>& target) -> Status {
     if (name.empty()) return {};
-    NIBBLE_TRY(target, loader.norm(modules.prefix + std::string(name), spec.names.norm,
-                                   static_cast<float>(config.norm_eps)));
+    NIBBLE_TRY(target, load_norm(spec, config, modules.prefix + std::string(name), loader));
     return {};
   };
   NIBBLE_RETURN_IF_ERROR(norm(names.attention_in_norm, block.attention_in_norm));
   NIBBLE_RETURN_IF_ERROR(norm(names.attention_out_norm, block.attention_out_norm));
   NIBBLE_RETURN_IF_ERROR(norm(names.mlp_in_norm, block.mlp_in_norm));
   NIBBLE_RETURN_IF_ERROR(norm(names.mlp_out_norm, block.mlp_out_norm));
-  NIBBLE_RETURN_IF_ERROR(norm(names.q_norm, block.q_norm));
-  return norm(names.k_norm, block.k_norm);
+  const auto heads_norm = [&](std::string_view name, size_t heads, std::unique_ptr<Norm>& target) -> Status {
+    if (spec.names.qk_norm != QkNorm::kHeadList || name.empty()) {
+      NIBBLE_RETURN_IF_ERROR(norm(name, target));
+    } else {
+      for (size_t head = 0; head < heads; ++head) {
+        std::unique_ptr<Norm> one;
+        NIBBLE_RETURN_IF_ERROR(norm(fmt::format("{}.norms.{}", name, head), one));
+        if (target == nullptr) {
+          target = std::move(one);
+        } else {
+          target->weight.insert(target->weight.end(), one->weight.begin(), one->weight.end());
+        }
+      }
+    }
+    if (target != nullptr && spec.names.qk_norm != QkNorm::kAllHeads) target->group = config.head_dim;
+    return {};
+  };
+  NIBBLE_RETURN_IF_ERROR(heads_norm(names.q_norm, config.num_attention_heads, block.q_norm));
+  return heads_norm(names.k_norm, config.num_key_value_heads, block.k_norm);
 }
 
 Expected<DecoderWeights> load_frame(const DecoderSpec& spec, const PretrainedConfig& config,
@@ -81,9 +114,11 @@ Expected<DecoderWeights> load_frame(const DecoderSpec& spec, const PretrainedCon
     projections.push_back({name(spec.names.project_out), &weights.project_out});
   }
   NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(projections)));
+  if (!spec.names.embed_norm.empty()) {
+    NIBBLE_TRY(weights.embed_norm, load_norm(spec, config, name(spec.names.embed_norm), loader));
+  }
   if (spec.final_norm) {
-    NIBBLE_TRY(weights.final_norm, loader.norm(name(spec.names.final_norm), spec.names.norm,
-                                               static_cast<float>(config.norm_eps)));
+    NIBBLE_TRY(weights.final_norm, load_norm(spec, config, name(spec.names.final_norm), loader));
   }
   if (!spec.names.rotary) return weights;
   const auto rotation = [&](const RopeParameters& parameters) {

@@ -6,6 +6,7 @@
 
 #include "nibble/base/check.h"
 #include "nibble/quantization/float_blocks.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -67,6 +68,7 @@ Expected<ModelSource> ModelSource::open(const ModelFiles& files,
         .at(files.name);
   }
   source.prefix_missing = prefix_is_missing(*source.checkpoint, source.spec);
+  source.checkpoint = transpose_linears(source.checkpoint, source.spec, source.prefix_missing);
   source.slots = module_slots(source.spec, source.config, source.prefix_missing);
   const SlotCheckOptions options = {.quantized = source.quantized,
                                     .tied_head = source.config.tie_word_embeddings};

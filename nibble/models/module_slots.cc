@@ -29,10 +29,11 @@ std::string first_names(const std::vector<std::string>& names) {
 class SlotList {
  public:
   SlotList(const DecoderSpec& spec, bool prefix_missing)
-      : prefix_(prefix_missing ? spec.names.prefix : std::string_view()) {}
+      : prefix_(prefix_missing ? spec.names.prefix : std::string_view()),
+        norm_weight_(spec.names.norm_weight) {}
 
   void add(std::string_view name, ModuleRole role, Shape shape, bool bias_required = false) {
-    if (name.empty()) return;
+    if (name.empty() || (role == ModuleRole::kNorm && !norm_weight_)) return;
     if (!prefix_.empty() && name.starts_with(prefix_)) name.remove_prefix(prefix_.size());
     slots_.push_back({std::string(name), role, std::move(shape), bias_required});
   }
@@ -41,6 +42,7 @@ class SlotList {
 
  private:
   const std::string_view prefix_;
+  const bool norm_weight_;
   std::vector<ModuleSlot> slots_;
 };
 
@@ -57,6 +59,7 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
 
   SlotList slots(spec, prefix_missing);
   slots.add(names.embed, ModuleRole::kEmbedding, {config.vocab_size, spec.embedding_size});
+  slots.add(names.embed_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
   slots.add(names.positions, ModuleRole::kEmbedding,
             {config.max_position_embeddings + names.position_offset, hidden});
   slots.add(names.project_in, ModuleRole::kLinear, {hidden, spec.embedding_size});
@@ -73,8 +76,23 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
     } else {
       add(block.qkv, ModuleRole::kLinear, {q_size + 2 * kv_size, hidden}, spec.qkv_bias);
     }
-    add(block.q_norm, ModuleRole::kNorm, {config.head_dim});
-    add(block.k_norm, ModuleRole::kNorm, {config.head_dim});
+    const auto add_heads_norm = [&](std::string_view name, size_t heads) {
+      if (name.empty()) return;
+      switch (names.qk_norm) {
+        case QkNorm::kHead:
+          return add(name, ModuleRole::kNorm, {config.head_dim});
+        case QkNorm::kEachHead:
+          return add(name, ModuleRole::kNorm, {heads, config.head_dim});
+        case QkNorm::kAllHeads:
+          return add(name, ModuleRole::kNorm, {heads * config.head_dim});
+        case QkNorm::kHeadList:
+          for (size_t head = 0; head < heads; ++head) {
+            add(fmt::format("{}.norms.{}", name, head), ModuleRole::kNorm, {config.head_dim});
+          }
+      }
+    };
+    add_heads_norm(block.q_norm, config.num_attention_heads);
+    add_heads_norm(block.k_norm, config.num_key_value_heads);
     add(block.o, ModuleRole::kLinear, {hidden, q_size}, spec.o_bias);
     add(block.attention_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
     add(block.mlp_in_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);

@@ -2,6 +2,8 @@
 
 #include "nibble/checkpoint/convert.h"
 #include "nibble/models/decoder.h"
+#include "nibble/models/module_slots.h"
+#include "nibble/models/transposed_checkpoint.h"
 
 namespace nibble {
 
@@ -13,7 +15,9 @@ Status Decoder::save_pretrained(const std::filesystem::path& folder, size_t max_
     json["quantization_config"] = to_json(*origin_.quantization);
     files.texts["config.json"] = dump_json(json) + "\n";
   }
-  return write_model_folder(files, *origin_.checkpoint, folder, max_shard_size);
+  const auto checkpoint =
+      transpose_linears(origin_.checkpoint, spec_, prefix_is_missing(*origin_.checkpoint, spec_));
+  return write_model_folder(files, *checkpoint, folder, max_shard_size);
 }
 
 }  // namespace nibble

@@ -24,7 +24,7 @@ void append(std::vector<std::string>& names, std::initializer_list<std::string> 
 // attention averages v over the tokens.
 bool values_reach_output_unchanged(const DecoderSpec& spec, const BlockModules& modules,
                                    const std::vector<ModuleSlot>& slots) {
-  if (spec.clip_qkv > 0.f) return false;
+  if (spec.clip_qkv > 0.f || (spec.names.qkv_by_head && !modules.qkv.empty())) return false;
   const Shape& o = shape_of(slots, modules.o);
   return modules.qkv.empty() ? shape_of(slots, modules.v) == o
                              : shape_of(slots, modules.qkv)[0] == 3 * o[1];  // q has o[1] rows
@@ -43,7 +43,7 @@ std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules
 
   std::vector<ScaleGroup> groups;
   const auto add_behind_norm = [&](std::string_view norm, ScaleGroup group) {
-    if (norm.empty() || !spec.norm_before_branch) return;
+    if (norm.empty() || !spec.names.norm_weight || !spec.norm_before_branch) return;
     group.norm = modules.prefix + std::string(norm);
     groups.push_back(std::move(group));
   };

@@ -25,9 +25,11 @@ struct ScaleGroup {
 
 // The groups of one block in the order of AutoAWQ's tables: attention's norm -> q, k, v; v -> o; the
 // MLP's norm -> gate, up; up -> down. A group is left out where no exact fold exists:
-// * norm -> linears, where the norm stands behind the addition, or where there is none;
+// * norm -> linears, where the norm stands behind the addition, or where there is none, or none with
+//   a weight;
 // * v -> o, unless every head has keys and values of its own and v and o have one shape (AutoAWQ's rule;
-//   of a fused weight the last third of the rows is v), and where attention clamps v;
+//   of a fused weight the last third of the rows is v), and where attention clamps v, and where a
+//   fused weight has its rows by head;
 // * up -> down of an MLP without gate, unless its activation is relu: relu(x / s) = relu(x) / s.
 // Linears of one norm make one group, whichever branch they belong to (Phi), all experts' too (Mixtral).
 std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules& modules,

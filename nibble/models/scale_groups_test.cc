@@ -51,6 +51,8 @@ const Lines kGemma2 = {kQkv, "pre_feedforward_layernorm -> mlp.gate_proj mlp.up_
 const Lines kPhi3 = {"input_layernorm -> self_attn.qkv_proj", "post_attention_layernorm -> mlp.gate_up_proj",
                      "mlp.gate_up_proj -> mlp.down_proj"};
 
+const std::string kFalconMlp = "post_attention_layernorm -> mlp.dense_h_to_4h";
+
 TEST(ScaleGroups, OfEveryArchitecture) {
   const std::string experts = "block_sparse_moe.experts.";
   Lines mixtral = {kQkv, "post_attention_layernorm ->"};
@@ -81,6 +83,26 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"qwen2", kLlama},
       {"qwen2_sliding", kLlama},
       {"qwen3", kLlama},
+      {"bloom", {"input_layernorm -> self_attention.query_key_value", kFalconMlp}},
+      {"cohere", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
+      {"cohere2", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
+      {"falcon_7b", {"input_layernorm -> self_attention.query_key_value mlp.dense_h_to_4h"}},
+      {"falcon_new", {"ln_attn -> self_attention.query_key_value", "ln_mlp -> mlp.dense_h_to_4h"}},
+      {"falcon_rw_alibi", {"input_layernorm -> self_attention.query_key_value", kFalconMlp}},
+      {"glm4", {kQkv, "post_attention_layernorm -> mlp.gate_up_proj", "mlp.gate_up_proj -> mlp.down_proj"}},
+      {"gpt2", {"ln_1 -> attn.c_attn", "attn.c_attn -> attn.c_proj", "ln_2 -> mlp.c_fc"}},
+      {"gpt_bigcode", {"ln_1 -> attn.c_attn", "ln_2 -> mlp.c_fc"}},
+      {"gpt_neox", {"input_layernorm -> attention.query_key_value", kFalconMlp}},
+      {"gpt_neox_sequential", {"input_layernorm -> attention.query_key_value", kFalconMlp}},
+      {"gptj", {"ln_1 -> attn.q_proj attn.k_proj attn.v_proj mlp.fc_in", "attn.v_proj -> attn.out_proj"}},
+      {"granite", kLlama},
+      {"nemotron", {kQkv, "post_attention_layernorm -> mlp.up_proj"}},
+      {"olmo", {kDown}},
+      {"olmo2", {kDown}},
+      {"smollm3", kLlama},
+      {"stablelm", kLlama},
+      {"stablelm_qk_layernorm", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
+      {"starcoder2", {kQkv, "post_attention_layernorm -> mlp.c_fc"}},
   };
   for (const std::string& name : test::architecture_names()) {
     ASSERT_TRUE(expected.contains(name)) << name << ": say here what its groups are";

@@ -17,9 +17,12 @@ struct Norm {
   std::vector<float> bias;    // [n], or empty
   float eps = 1e-6f;
 
+  size_t group = 0;  // values normalised together; 0: all n
+
   size_t size() const { return weight.size(); }
 
-  // Each row of x, or each run of size() values in it (heads of a query). y may be x.
+  // Each row of x, or each run of size() values in it (heads of a query): `group` by `group`, where a weight
+  // differs from head to head. y may be x.
   void forward(MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const;
 };
 

@@ -12,6 +12,7 @@
 #include "nibble/base/progress.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/convert.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/pipeline/convert_plan.h"
 #include "nibble/pipeline/convert_proof.h"
 #include "nibble/pipeline/run.h"
@@ -132,12 +133,11 @@ Expected<std::vector<TensorSource>> result_tensors(const ModelSource& source, co
       tensors[name] = {name, info, load, {}};
     }
   }
-  for (const auto& [name, info] : source.checkpoint->tensors()) {
+  const auto stored = transpose_linears(source.checkpoint, source.spec, source.prefix_missing);
+  for (const auto& [name, info] : stored->tensors()) {
     if (consumed.contains(name)) continue;
-    tensors[name] = {name,
-                     info,
-                     [checkpoint = source.checkpoint, tensor = name] { return checkpoint->tensor(tensor); },
-                     {}};
+    tensors[name] = {
+        name, info, [checkpoint = stored, tensor = name] { return checkpoint->tensor(tensor); }, {}};
   }
   std::vector<TensorSource> sources;
   for (auto& [name, tensor] : tensors) {

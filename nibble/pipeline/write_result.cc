@@ -6,6 +6,7 @@
 #include "nibble/base/sha256.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/convert.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/pipeline/log_row.h"
 #include "nibble/pipeline/run.h"
 #include "nibble/quantization/bitsandbytes.h"
@@ -45,6 +46,7 @@ Expected<std::map<std::string, TensorSource>> result_tensors(const Run& run) {
   } else {
     NIBBLE_TRY(tensors, journal_tensors(run));
   }
+  checkpoint = transpose_linears(checkpoint, run.source.spec, run.source.prefix_missing);
   for (const auto& [name, info] : checkpoint->tensors()) {
     const bool replaced = tensors.contains(module_of(name) + ".qweight") && name.ends_with(".weight");
     if (replaced || tensors.contains(name)) continue;

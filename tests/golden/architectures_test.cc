@@ -38,7 +38,10 @@ class ArchitectureGolden : public testing::TestWithParam<ArchitectureCase> {
     ASSERT_TRUE(golden.has_value()) << to_string(golden.error());
     golden_.emplace(*std::move(golden));
     tolerance_ = kTolerance * golden_->logits_std;
-    std::filesystem::copy_file(source / "model.safetensors", folder_.path() / "model.safetensors");
+    for (const auto& entry : std::filesystem::directory_iterator(source)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("model")) std::filesystem::copy_file(entry.path(), folder_.path() / name);
+    }
     std::filesystem::copy_file(source / GetParam().config, folder_.path() / "config.json");
   }
 
