@@ -5,8 +5,8 @@
 #include <system_error>
 
 #include "nibble/base/check.h"
-#include "nibble/quantization/float_blocks.h"
 #include "nibble/models/transposed_checkpoint.h"
+#include "nibble/quantization/float_blocks.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
