@@ -100,6 +100,17 @@ void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionC
   }
 }
 
+void finish_logits(const DecoderSpec& spec, MatrixView<float> logits) {
+  for (size_t r = 0; r < logits.rows(); ++r) {
+    if (spec.logit_scale != 1.f) {
+      for (float& logit : logits.row_span(r)) logit *= spec.logit_scale;
+    }
+    if (spec.final_soft_cap > 0.f) {
+      kernels::soft_cap(logits.row(r), spec.final_soft_cap, logits.cols(), logits.row(r));
+    }
+  }
+}
+
 void add_rows(MatrixView<const float> x, float scale, MatrixView<float> y, ExecutionContext& context) {
   context.pool.parallel_for(x.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
     for (size_t r = begin; r < end; ++r) {

@@ -53,6 +53,9 @@ void activate_rows(kernels::Activation activation, MatrixView<const float> gate,
 // Router scores [rows, experts] become the weights of the chosen experts, 0 for the others.
 void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionContext& context);
 
+// What the model does with the numbers of its head: a scale, a soft cap.
+void finish_logits(const DecoderSpec& spec, MatrixView<float> logits);
+
 // y += scale * x, row by row.
 void add_rows(MatrixView<const float> x, float scale, MatrixView<float> y, ExecutionContext& context);
 

@@ -273,15 +273,7 @@ void Decoder::head_logits(MatrixView<const float> hidden, MatrixView<float> logi
                           ExecutionContext& context) const {
   if (logits.rows() == 0) return;
   weights_.head->forward(hidden, logits, context);
-  if (spec_.logit_scale != 1.f) {
-    for (size_t r = 0; r < logits.rows(); ++r) {
-      for (float& logit : logits.row_span(r)) logit *= spec_.logit_scale;
-    }
-  }
-  if (spec_.final_soft_cap <= 0.f) return;
-  for (size_t r = 0; r < logits.rows(); ++r) {
-    kernels::soft_cap(logits.row(r), spec_.final_soft_cap, logits.cols(), logits.row(r));
-  }
+  finish_logits(spec_, logits);
 }
 
 }  // namespace nibble

@@ -4,8 +4,8 @@
 #include "nibble/base/cancel.h"
 #include "nibble/calibration/block_walk.h"
 #include "nibble/calibration/row_loops.h"
-#include "nibble/kernels/elementwise.h"
 #include "nibble/linalg/gemm.h"
+#include "nibble/models/block_steps.h"
 #include "nibble/models/load_weights.h"
 #include "nibble/pipeline/compare_logits.h"
 #include "nibble/pipeline/run.h"
@@ -115,11 +115,9 @@ Expected<MatrixView<const float>> slice_logits(Head& head, size_t first, size_t 
   linalg::gemm({MatrixView<const float>(head.inputs.data(), positions, width)},
                {MatrixView<const float>(weight.data(), count, width), true}, logits, {}, pool);
   if (!head.bias.empty()) add_bias(head.bias.data() + first, logits, pool);
-  if (const float cap = head.source.spec.final_soft_cap; cap > 0.f) {
-    pool.parallel_for(positions, 1, [&](size_t begin, size_t end, size_t) {
-      for (size_t r = begin; r < end; ++r) kernels::soft_cap(logits.row(r), cap, count, logits.row(r));
-    });
-  }
+  pool.parallel_for(positions, 1, [&](size_t begin, size_t end, size_t) {
+    finish_logits(head.source.spec, logits.rows(begin, end - begin));
+  });
   return logits;
 }
 
