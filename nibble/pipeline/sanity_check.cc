@@ -115,6 +115,11 @@ Expected<MatrixView<const float>> slice_logits(Head& head, size_t first, size_t 
   linalg::gemm({MatrixView<const float>(head.inputs.data(), positions, width)},
                {MatrixView<const float>(weight.data(), count, width), true}, logits, {}, pool);
   if (!head.bias.empty()) add_bias(head.bias.data() + first, logits, pool);
+  if (const float scale = head.source.spec.logit_scale; scale != 1.f) {
+    for (size_t r = 0; r < positions; ++r) {
+      for (float& logit : logits.row_span(r)) logit *= scale;
+    }
+  }
   if (const float cap = head.source.spec.final_soft_cap; cap > 0.f) {
     pool.parallel_for(positions, 1, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) kernels::soft_cap(logits.row(r), cap, count, logits.row(r));
