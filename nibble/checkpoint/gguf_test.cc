@@ -242,7 +242,6 @@ TEST(GgufQuants, FloatsAreTakenAsTheyAre) {
   EXPECT_THAT(dequantize(GgmlType::kF16, kHalf + kMinusTwo), ElementsAre(0.5f, -2.0f));
   EXPECT_THAT(dequantize(GgmlType::kBF16, {'\x80', '\x3F', '\x00', '\xC0'}), ElementsAre(1.0f, -2.0f));
   EXPECT_THAT(dequantize(GgmlType::kF32, {'\0', '\0', '\x80', '\x3F'}), ElementsAre(1.0f));
-  EXPECT_EQ(find_dequantizer(GgmlType::kIQ1_S), nullptr);
 }
 
 }  // namespace
