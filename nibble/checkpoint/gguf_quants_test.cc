@@ -1,5 +1,5 @@
-// Every block format against gguf.quants.dequantize of the Python package gguf, bit for bit: the order
-// of its operations is the one that gguf_quants.cc and gguf_k_quants.cc promise.
+// Every block format against gguf.quants.dequantize of the Python package gguf (and ggml, which makes the
+// same floats of these blocks), bit for bit: all round each product and sum in the same order.
 
 #include "nibble/checkpoint/gguf_quants.h"
 
