@@ -9,6 +9,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "nibble/checkpoint/gguf_quants.h"
 #include "nibble/checkpoint/utf8.h"
 
 namespace nibble {
@@ -279,7 +280,8 @@ Expected<GgufTensor> read_tensor(Reader& reader) {
   NIBBLE_TRY(tensor.begin, reader.number<uint64_t>());
   const GgmlTypeInfo* const info = find_type(type);
   if (info == nullptr) {
-    return fail(ErrorCode::kUnsupported, "tensor type {} is not known", type)
+    return fail(ErrorCode::kUnsupported, "tensor type {} is not known; {} can be read", type,
+                dequantizable_types())
         .with_fix("Convert the model to F16 or Q8_0 with llama.cpp.");
   }
   tensor.type = info->type;

@@ -67,7 +67,8 @@ const GgmlTypeInfo& ggml_type_info(GgmlType type);
 struct GgufTensor {
   GgmlType type = GgmlType::kF32;
   Shape shape;       // row-major, as everywhere in Nibble: the reverse of the file's order
-  size_t begin = 0;  // offset into the file
+  size_t part = 0;   // which file of a split model (gguf_files.h)
+  size_t begin = 0;  // offset into that file
   size_t bytes = 0;
 };
 

@@ -86,6 +86,7 @@ class GgufBuilder {
  private:
   template <class T>
   static uint32_t type_of() {
+    if constexpr (std::is_same_v<T, uint16_t>) return 2;
     if constexpr (std::is_same_v<T, uint32_t>) return 4;
     if constexpr (std::is_same_v<T, int32_t>) return 5;
     if constexpr (std::is_same_v<T, float>) return 6;

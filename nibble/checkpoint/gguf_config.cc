@@ -118,14 +118,14 @@ std::vector<double> llama3_rope_factors(double rope_theta, double factor, size_t
 
 // rope_freqs.weight holds the divisors, not the parameters they were made from: those are guessed
 // (all models of the kind have the same but for the factor) and the guess is checked.
-Expected<Json> rope_scaling_from_factors(const GgufTensor& tensor, std::span<const std::byte> file,
+Expected<Json> rope_scaling_from_factors(const GgufTensor& tensor, std::span<const std::byte> bytes,
                                          double rope_theta, size_t head_dim) {
   const Failure refusal = fail(ErrorCode::kUnsupported, "rotary factors that are not those of Llama 3.1")
                               .at("rope_freqs.weight")
                               .with_fix("Use the model's safetensors files.");
   if (tensor.type != GgmlType::kF32 || tensor.shape != Shape{head_dim / 2}) return refusal;
   std::vector<float> stored(head_dim / 2);
-  std::memcpy(stored.data(), file.data() + tensor.begin, tensor.bytes);
+  std::memcpy(stored.data(), bytes.data(), bytes.size());
   const float factor = stored.empty() ? 1.0f : stored.back();
   if (!std::isfinite(factor) || factor < 1.0f) return refusal;
   const std::vector<double> expected = llama3_rope_factors(rope_theta, factor, head_dim);
@@ -144,8 +144,7 @@ Expected<Json> rope_scaling_from_factors(const GgufTensor& tensor, std::span<con
 }
 
 // null: no scaling.
-Expected<Json> rope_scaling(const Keys& keys, std::span<const std::byte> file, double rope_theta,
-                            size_t head_dim) {
+Expected<Json> rope_scaling(const Keys& keys, const GgufFiles& files, double rope_theta, size_t head_dim) {
   for (const auto& entry : keys.header.metadata) {
     const std::string_view key = entry.first;
     const std::string prefix = keys.full("rope.scaling.");
@@ -159,7 +158,7 @@ Expected<Json> rope_scaling(const Keys& keys, std::span<const std::byte> file, d
   }
   const auto factors = keys.header.tensors.find("rope_freqs.weight");
   if (factors != keys.header.tensors.end()) {
-    return rope_scaling_from_factors(factors->second, file, rope_theta, head_dim);
+    return rope_scaling_from_factors(factors->second, files.bytes_of(factors->second), rope_theta, head_dim);
   }
   NIBBLE_TRY(const auto type, gguf_string(keys.header, keys.full("rope.scaling.type")));
   NIBBLE_TRY(const double old_factor, keys.positive("rope.scale_linear", 1.0));
@@ -236,7 +235,8 @@ Expected<std::optional<uint64_t>> gguf_token_id(const GgufHeader& header, std::s
   return id;
 }
 
-Expected<GgufConfig> make_gguf_config(const GgufHeader& header, std::span<const std::byte> file) {
+Expected<GgufConfig> make_gguf_config(const GgufFiles& files) {
+  const GgufHeader& header = files.header;
   GgufConfig result;
   NIBBLE_TRY(result.architecture, find_architecture(header));
   const Keys keys{header, std::string(result.architecture->name) + "."};
@@ -257,7 +257,7 @@ Expected<GgufConfig> make_gguf_config(const GgufHeader& header, std::span<const 
   NIBBLE_TRY(result.head_dim, read_head_dim(keys, hidden_size, result.num_attention_heads));
   NIBBLE_TRY(const double eps, keys.positive("attention.layer_norm_rms_epsilon"));
   NIBBLE_TRY(const double rope_theta, keys.positive("rope.freq_base", 10000.0));
-  NIBBLE_TRY(const Json scaling, rope_scaling(keys, file, rope_theta, result.head_dim));
+  NIBBLE_TRY(const Json scaling, rope_scaling(keys, files, rope_theta, result.head_dim));
 
   Json& config = result.config;
   config["architectures"] = Json::array({result.architecture->class_name});

@@ -5,12 +5,11 @@
 
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <string_view>
 
 #include "nibble/base/dtype.h"
 #include "nibble/base/json.h"
-#include "nibble/checkpoint/gguf.h"
+#include "nibble/checkpoint/gguf_files.h"
 
 namespace nibble {
 
@@ -36,9 +35,8 @@ struct GgufConfig {
   Json generation_config;     // generation_config.json
 };
 
-// `file`: what `header` was read from. kUnsupported names the architecture, tensor type or rotary
-// scaling that is not implemented.
-Expected<GgufConfig> make_gguf_config(const GgufHeader& header, std::span<const std::byte> file);
+// kUnsupported names the architecture, tensor type or rotary scaling that is not implemented.
+Expected<GgufConfig> make_gguf_config(const GgufFiles& files);
 
 // tokenizer.ggml.WHICH_token_id, checked against the vocabulary; `which`: "bos", "eos"...
 Expected<std::optional<uint64_t>> gguf_token_id(const GgufHeader& header, std::string_view which,

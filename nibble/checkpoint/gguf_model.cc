@@ -7,9 +7,8 @@
 #include <vector>
 
 #include "nibble/base/float16.h"
-#include "nibble/base/mapped_file.h"
-#include "nibble/checkpoint/gguf.h"
 #include "nibble/checkpoint/gguf_config.h"
+#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/checkpoint/gguf_quants.h"
 #include "nibble/checkpoint/gguf_tokenizer.h"
 
@@ -96,10 +95,10 @@ size_t unpermuted_row(size_t row, size_t head_dim) {
   return head * head_dim + within % 2 * (head_dim / 2) + within / 2;
 }
 
-// Expands the tensor row by row into elements of type T. `narrow` rounds; what it makes infinite
-// is an error.
+// Expands `blocks`, the bytes of the tensor, row by row into elements of type T. `narrow` rounds; what it
+// makes infinite is an error.
 template <class T, class Narrow>
-Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte> file, Narrow narrow) {
+Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte> blocks, Narrow narrow) {
   const GgufTensor& tensor = source.tensor;
   const GgmlTypeInfo& type = ggml_type_info(tensor.type);
   const size_t elements = num_elements(tensor.shape).value_or(0);
@@ -118,7 +117,7 @@ Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte>
   std::vector<T> result(elements);
   std::vector<float> values(row_elements);
   for (size_t row = 0; row < rows; ++row) {
-    dequantize(file.subspan(tensor.begin + row * row_bytes, row_bytes), values.data());
+    dequantize(blocks.subspan(row * row_bytes, row_bytes), values.data());
     T* const to = result.data() + (permuted ? unpermuted_row(row, head_dim) : row) * row_elements;
     for (size_t i = 0; i < row_elements; ++i) {
       to[i] = narrow(values[i]);
@@ -129,8 +128,7 @@ Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte>
 
 class GgufCheckpoint final : public Checkpoint {
  public:
-  GgufCheckpoint(std::shared_ptr<const MappedFile> file, const GgufConfig& config)
-      : file_(std::move(file)), dtype_(config.dtype) {
+  GgufCheckpoint(GgufFiles files, const GgufConfig& config) : files_(std::move(files)), dtype_(config.dtype) {
     metadata_ = {{"format", "pt"}};
   }
 
@@ -164,29 +162,36 @@ class GgufCheckpoint final : public Checkpoint {
     const Source& source = found->second;
     auto tensor = at(file_of(name), at(source.gguf_name, import(source)));
     // They are read once, as a rule, and would count twice beside what was made of them.
-    drop_pages(file_->bytes().subspan(source.tensor.begin, source.tensor.bytes));
+    drop_pages(files_.bytes_of(source.tensor));
     return tensor;
   }
 
   std::string file_of(std::string_view name) const override {
-    return sources_.contains(name) ? file_->path().filename().string() : std::string();
+    const auto found = sources_.find(name);
+    if (found == sources_.end()) return {};
+    return files_.file_of(found->second.tensor).path().filename().string();
   }
 
-  size_t file_bytes() const override { return file_->bytes().size(); }
+  size_t file_bytes() const override {
+    size_t bytes = 0;
+    for (const auto& part : files_.parts) bytes += part->bytes().size();
+    return bytes;
+  }
 
  private:
   Expected<Tensor> import(const Source& source) const {
     const Shape& shape = source.tensor.shape;
+    const auto blocks = files_.bytes_of(source.tensor);
     if (dtype_ == DType::kF32) {
-      NIBBLE_TRY(auto values, expand<float>(source, file_->bytes(), [](float value) { return value; }));
+      NIBBLE_TRY(auto values, expand<float>(source, blocks, [](float value) { return value; }));
       return Tensor::of(dtype_, shape, std::move(values));
     }
     if (dtype_ == DType::kBF16) {
-      NIBBLE_TRY(auto values, expand<uint16_t>(source, file_->bytes(), float_to_bf16));
+      NIBBLE_TRY(auto values, expand<uint16_t>(source, blocks, float_to_bf16));
       return Tensor::of(dtype_, shape, std::move(values));
     }
     bool overflows = false;
-    NIBBLE_TRY(auto values, expand<uint16_t>(source, file_->bytes(), [&overflows](float value) {
+    NIBBLE_TRY(auto values, expand<uint16_t>(source, blocks, [&overflows](float value) {
                  const uint16_t half = float_to_fp16(value);
                  overflows = overflows || ((half & 0x7FFFu) == 0x7C00u && std::isfinite(value));
                  return half;
@@ -198,15 +203,14 @@ class GgufCheckpoint final : public Checkpoint {
     return Tensor::of(dtype_, shape, std::move(values));
   }
 
-  const std::shared_ptr<const MappedFile> file_;
+  const GgufFiles files_;
   const DType dtype_;
   std::map<std::string, Source, std::less<>> sources_;
 };
 
-Expected<std::map<std::string, std::string>> make_texts(const GgufHeader& header,
-                                                        std::span<const std::byte> file) {
-  NIBBLE_TRY(const GgufConfig config, make_gguf_config(header, file));
-  NIBBLE_TRY(auto texts, make_gguf_tokenizer(header, config));
+Expected<std::map<std::string, std::string>> make_texts(const GgufFiles& files) {
+  NIBBLE_TRY(const GgufConfig config, make_gguf_config(files));
+  NIBBLE_TRY(auto texts, make_gguf_tokenizer(files.header, config));
   texts["config.json"] = dump_json(config.config) + "\n";
   texts["generation_config.json"] = dump_json(config.generation_config) + "\n";
   return texts;
@@ -223,16 +227,16 @@ Status add_tensors(const GgufHeader& header, const GgufConfig& config, GgufCheck
 }  // namespace
 
 Expected<std::map<std::string, std::string>> read_gguf_texts(const std::filesystem::path& path) {
-  NIBBLE_TRY(const auto file, MappedFile::open(path));
-  NIBBLE_TRY(const GgufHeader header, parse_gguf(file->bytes()));
-  return make_texts(header, file->bytes());
+  NIBBLE_TRY(const GgufFiles files, open_gguf_files(path));
+  return make_texts(files);
 }
 
 Expected<std::shared_ptr<const Checkpoint>> open_gguf_checkpoint(const std::filesystem::path& path) {
-  NIBBLE_TRY(auto file, MappedFile::open(path));
-  NIBBLE_TRY(const GgufHeader header, at(path.string(), parse_gguf(file->bytes())));
-  NIBBLE_TRY(const GgufConfig config, at(path.string(), make_gguf_config(header, file->bytes())));
-  auto checkpoint = std::make_shared<GgufCheckpoint>(std::move(file), config);
+  NIBBLE_TRY(GgufFiles files, at(path.string(), open_gguf_files(path)));
+  NIBBLE_TRY(const GgufConfig config, at(path.string(), make_gguf_config(files)));
+  // The checkpoint needs the files alone: a vocabulary is large.
+  const GgufHeader header = std::move(files.header);
+  auto checkpoint = std::make_shared<GgufCheckpoint>(std::move(files), config);
   NIBBLE_RETURN_IF_ERROR(at(path.string(), add_tensors(header, config, *checkpoint)));
   return checkpoint;
 }

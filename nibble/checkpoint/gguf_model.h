@@ -1,9 +1,9 @@
 #ifndef NIBBLE_CHECKPOINT_GGUF_MODEL_H_
 #define NIBBLE_CHECKPOINT_GGUF_MODEL_H_
 
-// A GGUF file seen as a Hugging Face model: its tensors under the names, in the order of rows and
-// in the one element type that Transformers would have; its metadata as config.json and the like.
-// docs/formats/gguf.md says how.
+// A GGUF file (or the parts of one, by the name of any of them) seen as a Hugging Face model: its tensors
+// under the names, in the order of rows and in the one element type that Transformers would have; its
+// metadata as config.json and the like. docs/formats/gguf.md says how.
 
 #include <filesystem>
 #include <map>

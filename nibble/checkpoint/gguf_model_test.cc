@@ -18,7 +18,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr uint32_t kF16 = 1, kQ8_0 = 8, kQ4_K = 12, kBF16 = 30;
+constexpr uint32_t kF16 = 1, kQ8_0 = 8, kIQ2_XXS = 16, kBF16 = 30;
 
 // A llama of 1 layer, hidden size 32, 2 heads of 4, 1 key head; no tokenizer.
 GgufBuilder llama_metadata(std::string_view architecture = "llama") {
@@ -184,8 +184,8 @@ TEST(GgufModel, WhatIsNotImplementedIsNamed) {
                   .refusal(),
               HasSubstr("rotary scaling \"longrope\""));
   auto builder = with_embedding(llama_metadata());
-  builder.add_tensor("output.weight", kQ4_K, {256, 1}, std::string(144, '\0'));
-  EXPECT_THAT(Model(builder).refusal(), HasSubstr("output.weight: tensors of type Q4_K; F32, F16, BF16"));
+  builder.add_tensor("output.weight", kIQ2_XXS, {256, 1}, std::string(66, '\0'));
+  EXPECT_THAT(Model(builder).refusal(), HasSubstr("output.weight: tensors of type IQ2_XXS; F32, F16, BF16"));
   builder = with_embedding(llama_metadata());
   builder.add_floats("blk.0.ssm_a", {1}, {1});
   const Model model(builder);

@@ -3,32 +3,17 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "nibble/base/float16.h"
+#include "nibble/checkpoint/gguf_blocks.h"
+#include "nibble/checkpoint/gguf_k_quants.h"
 
 namespace nibble {
 namespace {
 
 // The layouts of ggml-common.h. All scales are float16 bits; products and sums are rounded to
 // float32 one by one, as ggml's own expansion does.
-
-template <class T>
-T load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(T));
-  return value;
-}
-
-// Calls expand(block, values) for each block.
-template <class Block, size_t kElements, void (*expand)(const Block&, float*)>
-void for_each_block(std::span<const std::byte> blocks, float* values) {
-  for (size_t offset = 0; offset + sizeof(Block) <= blocks.size(); offset += sizeof(Block)) {
-    expand(load<Block>(blocks.data() + offset), values);
-    values += kElements;
-  }
-}
 
 void expand_f32(const float& element, float* value) { *value = element; }
 void expand_f16(const uint16_t& element, float* value) { *value = fp16_to_float(element); }
@@ -117,28 +102,18 @@ void expand_q8_0(const BlockQ8_0& block, float* values) {
   for (size_t j = 0; j < 32; ++j) values[j] = d * static_cast<float>(block.codes[j]);
 }
 
-// 256 elements in 16 groups of 16, each with its own 8-bit scale; the codes have 6 bits: low four
-// in `low`, upper two in `high`. llama.cpp uses it for the output matrix of its 4-bit models.
-struct BlockQ6_K {
-  uint8_t low[128];
-  uint8_t high[64];
-  int8_t scales[16];
+// Codes are numbers of a table, denser around zero.
+struct BlockIQ4_NL {
   uint16_t d;
+  uint8_t codes[16];
 };
-static_assert(sizeof(BlockQ6_K) == 210);
+static_assert(sizeof(BlockIQ4_NL) == 18);
 
-void expand_q6_k(const BlockQ6_K& block, float* values) {
+void expand_iq4_nl(const BlockIQ4_NL& block, float* values) {
   const float d = fp16_to_float(block.d);
-  for (size_t i = 0; i < 256; ++i) {
-    // A half of 128 elements has 64 bytes of `low` and 32 of `high`. Inside it, `quarter` q (32
-    // elements) takes the low halves of the bytes for q = 0, 1, the high halves for q = 2, 3.
-    const size_t half = i / 128;
-    const size_t quarter = i % 128 / 32;
-    const size_t lane = i % 32;
-    const int low = block.low[half * 64 + quarter % 2 * 32 + lane] >> (quarter / 2 * 4) & 0x0F;
-    const int high = block.high[half * 32 + lane] >> (quarter * 2) & 0x03;
-    const float scale = d * static_cast<float>(block.scales[i / 16]);
-    values[i] = scale * static_cast<float>((low | high << 4) - 32);
+  for (size_t j = 0; j < kHalf; ++j) {
+    values[j] = d * static_cast<float>(kIq4Values[block.codes[j] & 0x0F]);
+    values[j + kHalf] = d * static_cast<float>(kIq4Values[block.codes[j] >> 4]);
   }
 }
 
@@ -156,7 +131,13 @@ constexpr std::array kRows = {
     Row{GgmlType::kQ5_0, for_each_block<BlockQ5_0, 32, expand_q5_0>},
     Row{GgmlType::kQ5_1, for_each_block<BlockQ5_1, 32, expand_q5_1>},
     Row{GgmlType::kQ8_0, for_each_block<BlockQ8_0, 32, expand_q8_0>},
-    Row{GgmlType::kQ6_K, for_each_block<BlockQ6_K, 256, expand_q6_k>},
+    Row{GgmlType::kQ2_K, dequantize_q2_k},
+    Row{GgmlType::kQ3_K, dequantize_q3_k},
+    Row{GgmlType::kQ4_K, dequantize_q4_k},
+    Row{GgmlType::kQ5_K, dequantize_q5_k},
+    Row{GgmlType::kQ6_K, dequantize_q6_k},
+    Row{GgmlType::kIQ4_NL, for_each_block<BlockIQ4_NL, 32, expand_iq4_nl>},
+    Row{GgmlType::kIQ4_XS, dequantize_iq4_xs},
 };
 
 }  // namespace

@@ -126,8 +126,31 @@ TEST(Gguf, TensorsMustLieInTheFileAlignedAndApart) {
   EXPECT_THAT(with(0, {uint64_t{1} << 32, uint64_t{1} << 32}, -1), HasSubstr("no number of bytes"));
   EXPECT_THAT(with(0, {uint64_t{1} << 62}, -1), HasSubstr("no number of bytes"));
   EXPECT_THAT(with(2, {33}, -1), HasSubstr("rows of 33 do not fill blocks of 32 (Q4_0)"));
-  EXPECT_THAT(with(99, {1}, -1), HasSubstr("tensor type 99 is not known"));
+  EXPECT_THAT(with(99, {1}, -1), HasSubstr("tensor type 99 is not known; F32, F16, BF16, Q4_0"));
   EXPECT_THAT(with(0, {1, 1, 1, 1, 1}, -1), HasSubstr("5 dimensions"));
+}
+
+TEST(Gguf, QuantizedRowsMustBeWholeBlocksThatAreThere) {
+  for (const GgmlType type :
+       {GgmlType::kQ5_0, GgmlType::kQ5_1, GgmlType::kQ2_K, GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K,
+        GgmlType::kQ6_K, GgmlType::kIQ4_NL, GgmlType::kIQ4_XS}) {
+    const GgmlTypeInfo& info = ggml_type_info(type);
+    // Two rows of `row` elements, for which the file has `bytes`.
+    const auto with = [&](uint64_t row, size_t bytes) {
+      return refusal(GgufBuilder()
+                         .add_tensor("t", static_cast<uint32_t>(type), {row, 2}, std::string(bytes, '\x01'))
+                         .build());
+    };
+    EXPECT_EQ(with(info.block_elements, 2 * info.block_bytes), "accepted") << info.name;
+    EXPECT_THAT(with(info.block_elements, 2 * info.block_bytes - 1), HasSubstr("t: ")) << info.name;
+    EXPECT_THAT(with(info.block_elements, 2 * info.block_bytes - 1), HasSubstr("the file has only"))
+        << info.name;
+    // Whole blocks in all, but not in each row.
+    EXPECT_THAT(with(info.block_elements / 2, info.block_bytes), HasSubstr("do not fill blocks of"))
+        << info.name;
+    const uint64_t largest = UINT64_MAX - UINT64_MAX % info.block_elements;
+    EXPECT_THAT(with(largest, info.block_bytes), HasSubstr("no number of bytes")) << info.name;
+  }
 }
 
 TEST(Gguf, AlignmentComesFromTheFile) {
@@ -242,7 +265,6 @@ TEST(GgufQuants, FloatsAreTakenAsTheyAre) {
   EXPECT_THAT(dequantize(GgmlType::kF16, kHalf + kMinusTwo), ElementsAre(0.5f, -2.0f));
   EXPECT_THAT(dequantize(GgmlType::kBF16, {'\x80', '\x3F', '\x00', '\xC0'}), ElementsAre(1.0f, -2.0f));
   EXPECT_THAT(dequantize(GgmlType::kF32, {'\0', '\0', '\x80', '\x3F'}), ElementsAre(1.0f));
-  EXPECT_EQ(find_dequantizer(GgmlType::kIQ1_S), nullptr);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
+#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/models/inspect_model.h"
 #include "nibble/pipeline/quantize.h"
 
@@ -16,8 +17,13 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<fs::path> weight_files(const ModelFiles& files) {
-  if (!files.gguf.empty()) return {files.gguf};
   std::vector<fs::path> found;
+  if (!files.gguf.empty()) {
+    const auto gguf = open_gguf_files(files.gguf);
+    if (!gguf) return {files.gguf};
+    for (const auto& part : gguf->parts) found.push_back(part->path());
+    return found;
+  }
   for (const std::string& name : files.list()) {
     if (name.ends_with(".safetensors")) found.push_back(files.folder / name);
   }

@@ -12,7 +12,7 @@
 #include "nibble/base/machine.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
-#include "nibble/checkpoint/gguf.h"
+#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/evaluation/candidate.h"
 #include "nibble/models/auto_model.h"
 
@@ -63,10 +63,9 @@ Expected<std::vector<std::string>> notes_on(const Candidate& reference) {
   std::vector<std::string> notes;
   NIBBLE_TRY(const ModelFiles files, find_model(reference.path));
   if (!files.gguf.empty()) {
-    NIBBLE_TRY(const auto mapped, MappedFile::open(files.gguf));
-    NIBBLE_TRY(const GgufHeader header, at(files.gguf.string(), parse_gguf(mapped->bytes())));
+    NIBBLE_TRY(const GgufFiles gguf, at(files.gguf.string(), open_gguf_files(files.gguf)));
     std::set<std::string> types;
-    for (const auto& [name, tensor] : header.tensors) {
+    for (const auto& [name, tensor] : gguf.header.tensors) {
       const std::string_view type = ggml_type_info(tensor.type).name;
       if (!type.starts_with("F") && !type.starts_with("BF")) types.insert(std::string(type));
     }

@@ -12,15 +12,12 @@ namespace {
 // Size and time of last change: hashing a model of many gigabytes would take longer than some runs.
 Json describe_files(const ModelSource& source) {
   Json files = Json::object();
-  if (!source.files.gguf.empty()) {
-    files[source.files.gguf.filename().string()] = file_state(source.files.gguf);
-    return files;
-  }
+  const auto folder = source.files.gguf.empty() ? source.files.folder : source.files.gguf.parent_path();
   std::set<std::string> names;
   for (const auto& tensor : source.checkpoint->tensors()) {
     names.insert(source.checkpoint->file_of(tensor.first));
   }
-  for (const std::string& name : names) files[name] = file_state(source.files.folder / name);
+  for (const std::string& name : names) files[name] = file_state(folder / name);
   return files;
 }
 

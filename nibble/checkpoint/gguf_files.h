@@ -1,0 +1,35 @@
+#ifndef NIBBLE_CHECKPOINT_GGUF_FILES_H_
+#define NIBBLE_CHECKPOINT_GGUF_FILES_H_
+
+// A GGUF model on disk: one file, or the parts NAME-00001-of-00003.gguf and so on that llama.cpp's gguf-split
+// makes of one.
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "nibble/base/mapped_file.h"
+#include "nibble/checkpoint/gguf.h"
+
+namespace nibble {
+
+struct GgufFiles {
+  std::vector<std::shared_ptr<const MappedFile>> parts;  // at least one
+  // The metadata of the first part, the tensors of all of them.
+  GgufHeader header;
+
+  const MappedFile& file_of(const GgufTensor& tensor) const { return *parts[tensor.part]; }
+  std::span<const std::byte> bytes_of(const GgufTensor& tensor) const {
+    return file_of(tensor).bytes().subspan(tensor.begin, tensor.bytes);
+  }
+};
+
+// `path`: the file, or any of its parts; the others lie in the same folder. Errors name the part
+// they are about, but not `path`. kNotFound for a missing part, kDataLoss for parts that do not
+// belong together.
+Expected<GgufFiles> open_gguf_files(const std::filesystem::path& path);
+
+}  // namespace nibble
+
+#endif  // NIBBLE_CHECKPOINT_GGUF_FILES_H_
