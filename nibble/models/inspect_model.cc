@@ -40,7 +40,9 @@ TensorClass class_of_module(std::string_view module) {
   static const std::set<std::string_view> kEmbeddings = {
       "embed_tokens", "embed_positions", "wte", "wpe", "word_embeddings", "embed_in", "tok_embeddings"};
   if (kHeads.count(module) > 0) return TensorClass::kHead;  // at the top, not "attention.output"
-  const std::string_view last = last_part(module);
+  std::string_view last = last_part(module);
+  // "q_layernorm.norms.0", a norm for each head (StableLM)
+  if (last.find_first_not_of("0123456789") == last.npos) last = last_part(module_of(module));
   if (kEmbeddings.count(last) > 0) return TensorClass::kEmbedding;
   if (contains(last, "norm") || last.substr(0, 3) == "ln_") return TensorClass::kNorm;
   return TensorClass::kLinear;
