@@ -1,5 +1,7 @@
-#ifndef NIBBLE_CLI_SUGGEST_H_
-#define NIBBLE_CLI_SUGGEST_H_
+#ifndef NIBBLE_BASE_SUGGEST_H_
+#define NIBBLE_BASE_SUGGEST_H_
+
+// Which name was meant by one that does not exist.
 
 #include <cstddef>
 #include <optional>
@@ -7,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace nibble::cli {
+namespace nibble {
 
 // How many letters must be inserted, deleted, replaced, or swapped with their neighbour.
 size_t edit_distance(std::string_view a, std::string_view b);
@@ -15,6 +17,10 @@ size_t edit_distance(std::string_view a, std::string_view b);
 // The candidate that was most likely meant; nothing where none is close.
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-}  // namespace nibble::cli
+// Up to `count` names of the same kind, the most similar first: at least half of the word's letters agree.
+std::vector<std::string> most_similar(std::string_view word, const std::vector<std::string>& candidates,
+                                      size_t count);
 
-#endif  // NIBBLE_CLI_SUGGEST_H_
+}  // namespace nibble
+
+#endif  // NIBBLE_BASE_SUGGEST_H_
