@@ -8,8 +8,8 @@
 #include <fmt/ranges.h>
 
 #include "nibble/base/log.h"
+#include "nibble/base/suggest.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
-#include "nibble/cli/suggest.h"
 #include "nibble/nn/linear.h"
 
 namespace nibble::cli {

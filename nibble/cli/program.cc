@@ -12,11 +12,11 @@
 
 #include "nibble/base/cancel.h"
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/suggest.h"
 #include "nibble/cli/build_info.h"
 #include "nibble/cli/command_table.h"
 #include "nibble/cli/help.h"
 #include "nibble/cli/output.h"
-#include "nibble/cli/suggest.h"
 
 namespace nibble::cli {
 namespace {

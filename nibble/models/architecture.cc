@@ -5,6 +5,10 @@
 #include <string>
 #include <utility>
 
+#include <fmt/ranges.h>
+
+#include "nibble/base/suggest.h"
+
 namespace nibble {
 namespace {
 
@@ -27,6 +31,17 @@ std::string names_of(const Table& table, Name name) {
   return names;
 }
 
+Failure unknown_model_type(std::string_view model_type) {
+  std::vector<std::string> known;
+  for (const Architecture& row : architectures()) known.emplace_back(row.model_type);
+  const std::vector<std::string> similar = most_similar(model_type, known, 3);
+  const std::string nearest =
+      similar.empty() ? "" : fmt::format("The nearest that Nibble runs: {}. ", fmt::join(similar, ", "));
+  return fail(ErrorCode::kUnsupported, "model_type \"{}\" is not known", model_type)
+      .at("config.json")
+      .with_fix(fmt::format("{}All: {}.", nearest, fmt::join(known, ", ")));
+}
+
 }  // namespace
 
 Expected<kernels::Activation> activation_from_name(std::string_view name) {
@@ -44,11 +59,7 @@ Expected<DecoderSpec> make_decoder_spec(const PretrainedConfig& config) {
     if (row.model_type == config.model_type) architecture = &row;
   }
   if (architecture == nullptr) {
-    return fail(ErrorCode::kUnsupported, "model_type \"{}\" is not known", config.model_type)
-        .at("config.json")
-        .with_fix(fmt::format("Nibble runs: {}.", names_of(architectures(), [](const Architecture& row) {
-                                return row.model_type;
-                              })));
+    return unknown_model_type(config.model_type);
   }
   DecoderSpec spec;
   spec.names = *architecture;

@@ -111,7 +111,7 @@ struct DecoderSpec {
 // The table.
 std::span<const Architecture> architectures();
 
-// kUnsupported for a model_type that is not in the table; the message lists what is.
+// kUnsupported for a model_type that is not in the table; the message names the nearest and lists what is.
 Expected<DecoderSpec> make_decoder_spec(const PretrainedConfig& config);
 
 // kernels::Activation for a hidden_act of config.json.

@@ -17,6 +17,7 @@
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/models/auto_model.h"
 #include "nibble/models/model_source.h"
+#include "nibble/models/transposed_checkpoint.h"
 #include "nibble/nn/kv_cache.h"
 #include "nibble/pipeline/folded_block.h"
 #include "tests/support/fixtures.h"
@@ -90,6 +91,12 @@ inline std::vector<float> logits_with(const ModelSource& source, const FloatTens
   EXPECT_TRUE(write_safetensors(folder.path() / "model.safetensors", tensors).has_value());
   const std::string config = source.files.read_required("config.json").value();
   EXPECT_TRUE(write_file(folder.path() / "config.json", config).has_value());
+  if (source.spec.names.transposed_linears) {  // of what was written, the view is what such files have
+    const auto stored = transpose_linears(open_checkpoint(find_model(folder.path().string()).value()).value(),
+                                          source.spec, source.prefix_missing);
+    for (auto& [name, tensor] : tensors) tensor = stored->tensor(name).value();
+    EXPECT_TRUE(write_safetensors(folder.path() / "model.safetensors", tensors).has_value());
+  }
   return logits_of(folder.path(), tokens);
 }
 

@@ -14,7 +14,7 @@ namespace nibble::test {
 namespace {
 
 struct Case {
-  std::string model;
+  std::string model;  // of tests/data/models, or architectures/NAME
   ComputeMode compute;
 };
 
@@ -31,16 +31,26 @@ std::vector<Case> cases() {
     all.push_back({model, ComputeMode::kF32});
     all.push_back({model, ComputeMode::kAuto});
   }
+  // Each building block of the architectures at least once.
+  for (const char* name : {"bloom", "cohere", "cohere2", "falcon_7b", "falcon_new", "gemma3_text", "glm4",
+                           "gpt2", "gpt_bigcode", "gpt_neox", "gptj", "mixtral", "mpt", "olmo", "olmo2",
+                           "opt", "phi3_longrope_long", "stablelm_qk_layernorm"}) {
+    all.push_back({std::string("architectures/") + name, ComputeMode::kF32});
+    all.push_back({std::string("architectures/") + name, ComputeMode::kAuto});
+  }
   return all;
 }
 
 class Determinism : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    auto folder = model_folder(GetParam().model);
+    const std::string& model = GetParam().model;
+    const bool is_architecture = model.starts_with("architectures/");
+    auto folder = is_architecture ? data_folder() / model : model_folder(model);
     ASSERT_TRUE(folder.has_value()) << to_string(folder.error());
     folder_ = *std::move(folder);
-    auto golden = load_golden(data_folder() / "goldens" / (GetParam().model + ".safetensors"));
+    auto golden = load_golden(is_architecture ? folder_ / "goldens.safetensors"
+                                              : data_folder() / "goldens" / (model + ".safetensors"));
     ASSERT_TRUE(golden.has_value()) << to_string(golden.error());
     prompts_ = golden->prompts;
     options_.compute = GetParam().compute;

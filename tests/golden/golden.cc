@@ -128,7 +128,7 @@ std::span<const float> row_of(const std::vector<float>& logits, size_t row, size
 
 std::string test_name(std::string name) {
   for (char& c : name) {
-    if (c == '-' || c == '.') c = '_';
+    if (c == '-' || c == '.' || c == '/') c = '_';
   }
   return name;
 }

@@ -1,8 +1,15 @@
-#include "nibble/cli/suggest.h"
+#include "nibble/base/suggest.h"
 
 #include <algorithm>
+#include <utility>
 
-namespace nibble::cli {
+namespace nibble {
+
+namespace {
+
+constexpr size_t kLongest = 64;  // nobody mistypes a name of this length, and the table is quadratic
+
+}  // namespace
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   // Three rows of the usual table: distances of a's first i-2, i-1 and i letters to each prefix of b.
@@ -26,7 +33,6 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates) {
-  constexpr size_t kLongest = 64;  // nobody mistypes a name of this length, and the table is quadratic
   if (word.size() > kLongest) return std::nullopt;
   std::optional<std::string> best;
   // A third of the letters may be wrong: more than that is another word.
@@ -48,4 +54,20 @@ std::optional<std::string> nearest(std::string_view word, const std::vector<std:
   return best;
 }
 
-}  // namespace nibble::cli
+std::vector<std::string> most_similar(std::string_view word, const std::vector<std::string>& candidates,
+                                      size_t count) {
+  if (word.size() > kLongest) return {};
+  std::vector<std::pair<size_t, std::string>> found;
+  for (const std::string& candidate : candidates) {
+    const size_t distance = edit_distance(word, candidate);
+    if (distance <= word.size() / 2) found.emplace_back(distance, candidate);
+  }
+  // Candidates as far as each other stay in their order.
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::string> names;
+  for (size_t i = 0; i < std::min(count, found.size()); ++i) names.push_back(found[i].second);
+  return names;
+}
+
+}  // namespace nibble

@@ -1,9 +1,9 @@
-#include "nibble/cli/suggest.h"
+#include "nibble/base/suggest.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-namespace nibble::cli {
+namespace nibble {
 namespace {
 
 TEST(EditDistance, CountsLetters) {
@@ -41,5 +41,17 @@ TEST(Nearest, IsNothingWhereNoneIsClose) {
   EXPECT_EQ(nearest("--t", {"--temperature", "--top-k"}), std::nullopt);  // the beginning of two
 }
 
+TEST(MostSimilar, AreTheNearestFirst) {
+  const std::vector<std::string> names = {"llama", "qwen2", "qwen3", "gemma", "gpt_neox", "gptj"};
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(most_similar("gemma4_text", {"gemma3_text", "gemma"}, 3), (Names{"gemma3_text"}));
+  EXPECT_EQ(most_similar("qwen3_next", names, 3), (Names{"qwen3"}));
+  EXPECT_EQ(most_similar("qwen4", names, 3), (Names{"qwen2", "qwen3"}));  // as far: in their order
+  EXPECT_EQ(most_similar("qwen4", names, 1), (Names{"qwen2"}));
+  EXPECT_EQ(most_similar("mamba", names, 3), Names{});
+  EXPECT_EQ(most_similar("", names, 3), Names{});
+  EXPECT_EQ(most_similar(std::string(100'000, 'a'), names, 3), Names{});
+}
+
 }  // namespace
-}  // namespace nibble::cli
+}  // namespace nibble
