@@ -114,16 +114,21 @@ struct IntervalTree {
   // table[index] lane by lane; index is below 16.
   template <class V>
   static V look_up(const V* table, const Ints& index) {
-    if constexpr (kParts == 1) return __builtin_shuffle(table[0], index);
-    if constexpr (kParts == 2) return __builtin_shuffle(table[0], table[1], index);
+#if NIBBLE_BLOCKS_LANES == 16
+    return as<V>(_mm512_permutexvar_epi32(as<__m512i>(index), as<__m512i>(table[0])));
+#elif NIBBLE_BLOCKS_LANES == 8
+    const __m256i place = as<__m256i>(index);  // its lowest three bits count
+    const V low = as<V>(_mm256_permutevar8x32_epi32(as<__m256i>(table[0]), place));
+    const V high = as<V>(_mm256_permutevar8x32_epi32(as<__m256i>(table[1]), place));
+    return choose((Ints)(index > 7), high, low);
+#else
     V value = {};
-    if constexpr (kParts == 4) {
-      for (size_t lane = 0; lane < kLanes; ++lane) {
-        value[lane] =
-            table[static_cast<size_t>(index[lane]) / kLanes][static_cast<size_t>(index[lane]) % kLanes];
-      }
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const auto place = static_cast<size_t>(index[lane]);
+      value[lane] = table[place / kLanes][place % kLanes];
     }
     return value;
+#endif
   }
 
   Ints code_of(const Floats& x) const {

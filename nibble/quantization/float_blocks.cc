@@ -6,6 +6,10 @@
 #include "nibble/base/float16.h"
 #include "nibble/base/simd_region.h"
 
+#if NIBBLE_X86
+#include <immintrin.h>
+#endif
+
 namespace nibble {
 namespace {
 
