@@ -51,7 +51,7 @@ TEST(FloatBlocks, FindsTheLargestMagnitudeAtAnyPlace) {
 
 TEST(FloatBlocks, ScalesAndClampsEachBlockByItsFactor) {
   for (const CpuTarget target : supported_cpu_targets()) {
-    for (const size_t blocksize : {7, 32, 64}) {
+    for (const size_t blocksize : {7u, 32u, 64u}) {
       std::vector<float> values;
       std::vector<float> expected;
       std::vector<float> factors;

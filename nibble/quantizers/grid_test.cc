@@ -51,7 +51,7 @@ TEST(Grid, AsymmetricRangeContainsZero) {
 
 TEST(Grid, CodesOfManyAreThoseOfEach) {
   for (const CpuTarget target : supported_cpu_targets()) {
-    for (const size_t count : {1, 31, 64, 130}) {
+    for (const size_t count : {1u, 31u, 64u, 130u}) {
       std::vector<float> weights;
       for (size_t i = 0; i < count; ++i) {
         weights.push_back(0.25f * static_cast<float>((i * 37) % 101) - 12.f);  // ties among them
