@@ -84,6 +84,21 @@ ScaleAndMin group_scale(const uint8_t (&packed)[12], size_t group) {
           packed[group + 4] >> 4 | packed[group] >> 6 << 4};
 }
 
+// Eight groups of 32: scale * code - offset.
+template <class Block, int (*code_of)(const Block& block, size_t group, size_t lane)>
+void expand_groups(const Block& block, float* values) {
+  const float d = fp16_to_float(block.d);
+  const float min = fp16_to_float(block.min);
+  for (size_t group = 0; group < 8; ++group) {
+    const ScaleAndMin packed = group_scale(block.scales, group);
+    const float scale = d * static_cast<float>(packed.scale);
+    const float offset = min * static_cast<float>(packed.min);
+    for (size_t lane = 0; lane < 32; ++lane) {
+      values[group * 32 + lane] = scale * static_cast<float>(code_of(block, group, lane)) - offset;
+    }
+  }
+}
+
 struct BlockQ4_K {
   uint16_t d;
   uint16_t min;
@@ -92,18 +107,9 @@ struct BlockQ4_K {
 };
 static_assert(sizeof(BlockQ4_K) == 144);
 
-void expand_q4_k(const BlockQ4_K& block, float* values) {
-  const float d = fp16_to_float(block.d);
-  const float min = fp16_to_float(block.min);
-  for (size_t group = 0; group < 8; ++group) {
-    const ScaleAndMin packed = group_scale(block.scales, group);
-    const float scale = d * static_cast<float>(packed.scale);
-    const float offset = min * static_cast<float>(packed.min);
-    for (size_t lane = 0; lane < 32; ++lane) {
-      const int code = block.codes[group / 2 * 32 + lane] >> (group % 2 * 4) & 0x0F;
-      values[group * 32 + lane] = scale * static_cast<float>(code) - offset;
-    }
-  }
+template <class Block>
+int low_code(const Block& block, size_t group, size_t lane) {
+  return block.codes[group / 2 * 32 + lane] >> (group % 2 * 4) & 0x0F;
 }
 
 // Bit g of high[lane] is the fifth bit of lane `lane` of group g.
@@ -116,19 +122,8 @@ struct BlockQ5_K {
 };
 static_assert(sizeof(BlockQ5_K) == 176);
 
-void expand_q5_k(const BlockQ5_K& block, float* values) {
-  const float d = fp16_to_float(block.d);
-  const float min = fp16_to_float(block.min);
-  for (size_t group = 0; group < 8; ++group) {
-    const ScaleAndMin packed = group_scale(block.scales, group);
-    const float scale = d * static_cast<float>(packed.scale);
-    const float offset = min * static_cast<float>(packed.min);
-    for (size_t lane = 0; lane < 32; ++lane) {
-      const int low = block.codes[group / 2 * 32 + lane] >> (group % 2 * 4) & 0x0F;
-      const int high = block.high[lane] >> group & 1;
-      values[group * 32 + lane] = scale * static_cast<float>(low | high << 4) - offset;
-    }
-  }
+int five_bit_code(const BlockQ5_K& block, size_t group, size_t lane) {
+  return low_code(block, group, lane) | (block.high[lane] >> group & 1) << 4;
 }
 
 // 6-bit codes, their low four bits in `low` and the upper two in `high`. A half of 128 elements has
@@ -184,10 +179,10 @@ void dequantize_q3_k(std::span<const std::byte> blocks, float* values) {
   for_each_block<BlockQ3_K, kElements, expand_q3_k>(blocks, values);
 }
 void dequantize_q4_k(std::span<const std::byte> blocks, float* values) {
-  for_each_block<BlockQ4_K, kElements, expand_q4_k>(blocks, values);
+  for_each_block<BlockQ4_K, kElements, expand_groups<BlockQ4_K, low_code<BlockQ4_K>>>(blocks, values);
 }
 void dequantize_q5_k(std::span<const std::byte> blocks, float* values) {
-  for_each_block<BlockQ5_K, kElements, expand_q5_k>(blocks, values);
+  for_each_block<BlockQ5_K, kElements, expand_groups<BlockQ5_K, five_bit_code>>(blocks, values);
 }
 void dequantize_q6_k(std::span<const std::byte> blocks, float* values) {
   for_each_block<BlockQ6_K, kElements, expand_q6_k>(blocks, values);

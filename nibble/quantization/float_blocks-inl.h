@@ -99,8 +99,7 @@ inline void scale_and_clamp(float* values, size_t count, size_t blocksize, const
   }
 }
 
-// The bounds as the levels of a search tree, and the codes of its leaves. A table of eight entries fits one
-// vector of eight lanes; narrower and wider vectors repeat or split it.
+// The bounds to search in four steps, and the codes; each in as many vectors as hold sixteen.
 struct IntervalTree {
   explicit IntervalTree(const CodeIntervals& intervals) {
     for (size_t lane = 0; lane < kLanes; ++lane) {
