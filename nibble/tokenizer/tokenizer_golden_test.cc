@@ -21,23 +21,35 @@ Json cases_of(std::string_view name) {
   return read_json_file(data("tokenizers") / std::filesystem::path(name) / "goldens.json")["cases"];
 }
 
+void expect_encodes(const Tokenizer& tokenizer, const Json& golden) {
+  const auto& text = golden["text"].get_ref<const std::string&>();
+  const auto plain = tokenizer.encode(text, {.add_special_tokens = false, .with_offsets = true});
+  ASSERT_TRUE(plain) << to_string(plain.error());
+  EXPECT_EQ(plain->ids, golden["ids"].get<std::vector<int32_t>>());
+  EXPECT_EQ(plain->offsets, (golden["offsets"].get<std::vector<std::pair<size_t, size_t>>>()));
+
+  const auto with_special = tokenizer.encode(text);
+  ASSERT_TRUE(with_special);
+  EXPECT_EQ(with_special->ids, golden["ids_with_special"].get<std::vector<int32_t>>());
+  EXPECT_TRUE(with_special->offsets.empty());
+}
+
+void expect_decodes(const Tokenizer& tokenizer, const Json& golden) {
+  const auto ids = golden["ids"].get<std::vector<int32_t>>();
+  const auto ids_with_special = golden["ids_with_special"].get<std::vector<int32_t>>();
+  EXPECT_EQ(tokenizer.decode(ids), golden["decoded"].get<std::string>());
+  EXPECT_EQ(tokenizer.decode(ids_with_special), golden["decoded_with_special"].get<std::string>());
+  EXPECT_EQ(tokenizer.decode(ids_with_special, true), golden["decoded_skip_special"].get<std::string>());
+}
+
 TEST_P(TokenizerGoldenTest, EncodesAsTheOriginal) {
   const auto tokenizer = load_golden(GetParam());
   ASSERT_TRUE(tokenizer) << to_string(tokenizer.error());
   const Json cases = cases_of(GetParam());
   ASSERT_EQ(cases.size(), 207u);
   for (const Json& golden : cases) {
-    const auto& text = golden["text"].get_ref<const std::string&>();
-    SCOPED_TRACE(text);
-    const auto plain = tokenizer->encode(text, {.add_special_tokens = false, .with_offsets = true});
-    ASSERT_TRUE(plain) << to_string(plain.error());
-    EXPECT_EQ(plain->ids, golden["ids"].get<std::vector<int32_t>>());
-    EXPECT_EQ(plain->offsets, (golden["offsets"].get<std::vector<std::pair<size_t, size_t>>>()));
-
-    const auto with_special = tokenizer->encode(text);
-    ASSERT_TRUE(with_special);
-    EXPECT_EQ(with_special->ids, golden["ids_with_special"].get<std::vector<int32_t>>());
-    EXPECT_TRUE(with_special->offsets.empty());
+    SCOPED_TRACE(golden["text"].get<std::string>());
+    expect_encodes(*tokenizer, golden);
   }
 }
 
@@ -46,11 +58,7 @@ TEST_P(TokenizerGoldenTest, DecodesAsTheOriginal) {
   ASSERT_TRUE(tokenizer);
   for (const Json& golden : cases_of(GetParam())) {
     SCOPED_TRACE(golden["text"].get<std::string>());
-    const auto ids = golden["ids"].get<std::vector<int32_t>>();
-    const auto ids_with_special = golden["ids_with_special"].get<std::vector<int32_t>>();
-    EXPECT_EQ(tokenizer->decode(ids), golden["decoded"].get<std::string>());
-    EXPECT_EQ(tokenizer->decode(ids_with_special), golden["decoded_with_special"].get<std::string>());
-    EXPECT_EQ(tokenizer->decode(ids_with_special, true), golden["decoded_skip_special"].get<std::string>());
+    expect_decodes(*tokenizer, golden);
   }
 }
 
@@ -76,19 +84,9 @@ TEST_P(OlderFilesGoldenTest, EncodesAndDecodesAsTheOriginal) {
   const Json cases = cases_of(GetParam());
   ASSERT_GE(cases.size(), 50u);
   for (const Json& golden : cases) {
-    const auto& text = golden["text"].get_ref<const std::string&>();
-    SCOPED_TRACE(text);
-    const auto plain = tokenizer->encode(text, {.add_special_tokens = false, .with_offsets = true});
-    ASSERT_TRUE(plain) << to_string(plain.error());
-    EXPECT_EQ(plain->ids, golden["ids"].get<std::vector<int32_t>>());
-    EXPECT_EQ(plain->offsets, (golden["offsets"].get<std::vector<std::pair<size_t, size_t>>>()));
-    const auto with_special = tokenizer->encode(text);
-    ASSERT_TRUE(with_special);
-    const auto ids_with_special = golden["ids_with_special"].get<std::vector<int32_t>>();
-    EXPECT_EQ(with_special->ids, ids_with_special);
-    EXPECT_EQ(tokenizer->decode(plain->ids), golden["decoded"].get<std::string>());
-    EXPECT_EQ(tokenizer->decode(ids_with_special), golden["decoded_with_special"].get<std::string>());
-    EXPECT_EQ(tokenizer->decode(ids_with_special, true), golden["decoded_skip_special"].get<std::string>());
+    SCOPED_TRACE(golden["text"].get<std::string>());
+    expect_encodes(*tokenizer, golden);
+    expect_decodes(*tokenizer, golden);
   }
 }
 
