@@ -18,7 +18,7 @@
 #include "nibble/pipeline/run.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/formats/pack_quantized.h"
-#include "nibble/quantizers/gptq_compat.h"
+#include "nibble/quantizers/round_to_nearest.h"
 
 namespace nibble {
 namespace {

@@ -161,15 +161,22 @@ size_t longest_of(const std::vector<size_t>& lengths) {
   return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
 }
 
-size_t memory_of(const ModelSource& source, const QuantizeOptions& options,
-                 const std::vector<size_t>& lengths, const QuantizePlan& plan) {
-  size_t largest_weight = 0;  // as stored, and as float
+// What rounding one module holds at once: the weight as it is stored, its codes one to a byte, and packed.
+size_t largest_module_bytes(const ModelSource& source) {
+  size_t largest = 0;
   for (const ModuleSlot& slot : source.slots) {
     if (slot.role != ModuleRole::kLinear) continue;
-    largest_weight = std::max(largest_weight, num_elements(slot.shape).value_or(0));
+    const TensorInfo* const weight = source.checkpoint->find(slot.name + ".weight");
+    const size_t stored = weight == nullptr ? kFloat : dtype_bits(weight->dtype) / 8;
+    largest = std::max(largest, num_elements(slot.shape).value_or(0) * (stored + 2));
   }
+  return largest;
+}
+
+size_t memory_of(const ModelSource& source, const QuantizeOptions& options,
+                 const std::vector<size_t>& lengths, const QuantizePlan& plan) {
   const size_t program = program_bytes(source);
-  if (!is_calibrated(lengths)) return program + largest_weight * 10;
+  if (!is_calibrated(lengths)) return program + largest_module_bytes(source);
   const BlockShape shape = block_shape(source);
   size_t inner = 0;
   for (const Inputs& inputs : shape.inputs) {
@@ -247,7 +254,7 @@ Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, co
       for (const auto& [suffix, info] : tensors) codes += num_bytes(info).value_or(0);
     }
     plan.output_bytes = codes;
-    plan.journal_bytes = codes;
+    if (is_calibrated(calibration)) plan.journal_bytes = codes;
   }
   for (const auto& [name, info] : written->tensors()) {
     const size_t bytes = num_bytes(info).value_or(0);

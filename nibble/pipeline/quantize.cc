@@ -13,14 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_bitsandbytes(const QuantizeOptions& options) {
-  return std::holds_alternative<BitsAndBytesConfig>(options.config);
-}
-
-bool is_calibrated(const QuantizeOptions& options) {
-  return !is_bitsandbytes(options) && !options.round_to_nearest;
-}
-
 Expected<ModelSource> open_source(const ModelFiles& files, const QuantizeOptions& options) {
   NIBBLE_TRY(ModelSource source, ModelSource::open(files));
   if (source.quantized.empty()) return source;
@@ -43,7 +35,7 @@ bool needs_tokenizer(const std::vector<DataSource>& sources) {
 }
 
 Expected<CalibrationData> calibration_data(const ModelSource& source, const QuantizeOptions& options) {
-  if (!is_calibrated(options)) return CalibrationData{};
+  if (quantizes_while_writing(options)) return CalibrationData{};
   DatasetOptions data = options.data;
   if (const size_t longest = source.config.max_position_embeddings; longest > 0) {
     data.sequence_length = std::min(data.sequence_length, longest);
@@ -90,7 +82,7 @@ Status check_places(const ModelFiles& files, const fs::path& folder) {
 }
 
 Status quantize_modules(Run& run, const CalibrationData& data) {
-  if (is_bitsandbytes(run.options)) return {};  // its codes are made while they are written
+  if (quantizes_while_writing(run.options)) return {};
   size_t known = 0;
   size_t all = 0;
   for (const auto& [module, job] : run.jobs.modules) {
@@ -99,9 +91,7 @@ Status quantize_modules(Run& run, const CalibrationData& data) {
   }
   if (run.options.show_progress) run.progress.emplace("quantizing", all - known, "");
   Status done;
-  if (run.options.round_to_nearest) {
-    done = round_modules(run);
-  } else if (std::holds_alternative<AwqConfig>(run.jobs.config) && run.options.effort == Effort::kCompat) {
+  if (std::holds_alternative<AwqConfig>(run.jobs.config) && run.options.effort == Effort::kCompat) {
     done = quantize_awq(run, data);
   } else {
     done = quantize_calibrated(run, data);

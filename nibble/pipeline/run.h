@@ -3,6 +3,7 @@
 
 // One quantization while it runs, and its phases.
 
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,11 +11,17 @@
 #include "nibble/base/progress.h"
 #include "nibble/calibration/block_walk.h"
 #include "nibble/calibration/dataset.h"
+#include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/pipeline/jobs.h"
 #include "nibble/pipeline/quantize.h"
 #include "nibble/pipeline/run_folder.h"
 
 namespace nibble {
+
+// Without calibration the codes are made when they are written: a second run makes them again.
+inline bool quantizes_while_writing(const QuantizeOptions& options) {
+  return options.round_to_nearest || std::holds_alternative<BitsAndBytesConfig>(options.config);
+}
 
 struct Run {
   const ModelSource& source;
@@ -42,8 +49,9 @@ bool is_known(const Run& run, std::span<const std::string> modules);
 Expected<QuantizedWeight> finished_weight(const Run& run, const ModuleJob& job);
 // Encodes a finished module and writes it into the journal together with its row.
 Status finish_module(Run& run, const ModuleJob& job, const QuantizedWeight& weight, QuantizedModule row);
-// Rounds every module without calibration.
-Status round_modules(Run& run);
+// What rounding every module without calibration gives, by name of the tensor. A module is rounded when the
+// first of its tensors is loaded, and kept until another's is; its row goes into run.result.modules.
+Expected<std::map<std::string, TensorSource>> rounded_tensors(Run& run);
 
 // --- run_calibrated.cc, run_awq.cc ---
 

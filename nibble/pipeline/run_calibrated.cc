@@ -11,6 +11,7 @@
 #include "nibble/quantizers/factored_hessian.h"
 #include "nibble/quantizers/feedback_solver.h"
 #include "nibble/quantizers/gptq_compat.h"
+#include "nibble/quantizers/round_to_nearest.h"
 
 namespace nibble {
 namespace {

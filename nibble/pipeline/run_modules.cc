@@ -1,10 +1,9 @@
 #include <chrono>
 
-#include "nibble/base/cancel.h"
 #include "nibble/pipeline/log_row.h"
 #include "nibble/pipeline/run.h"
 #include "nibble/quantization/formats/formats.h"
-#include "nibble/quantizers/gptq_compat.h"
+#include "nibble/quantizers/round_to_nearest.h"
 
 namespace nibble {
 namespace {
@@ -25,6 +24,56 @@ class TensorsInMemory final : public Checkpoint {
 
  private:
   std::map<std::string, Tensor> values_;
+};
+
+void describe_module(const ModuleJob& job, QuantizedModule& row) {
+  row.module = job.module;
+  row.out_features = job.out_features;
+  row.in_features = job.in_features;
+  row.bits = job.settings.bits;
+  row.group_size = job.group_size();
+}
+
+class ModuleRounder {
+ public:
+  explicit ModuleRounder(Run& run) : run_(run) {}
+
+  Expected<Tensor> tensor(const ModuleJob& job, const std::string& suffix) {
+    if (module_ != job.module) {
+      tensors_.clear();
+      NIBBLE_TRY(tensors_, at(job.module + ".weight", round(job)));
+      module_ = job.module;
+    }
+    return tensors_.at(suffix);
+  }
+
+ private:
+  Expected<std::map<std::string, Tensor>> round(const ModuleJob& job) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::string name = job.module + ".weight";
+    const Checkpoint& source = *run_.source.checkpoint;
+    NIBBLE_TRY(Tensor weight, source.tensor(name));
+    const bool is_read_as_it_is =
+        weight.dtype == DType::kF16 || weight.dtype == DType::kBF16 || weight.dtype == DType::kF32;
+    if (!is_read_as_it_is) {
+      NIBBLE_TRY(weight, convert_tensor(weight, DType::kF32));
+    }
+    NIBBLE_TRY(SolvedWeight solved, round_to_nearest(weight, job.settings, run_.pool, std::move(codes_)));
+    source.drop(name);
+    NIBBLE_TRY(auto encoded, encode_affine(solved.weight, job.layout));
+    codes_ = std::move(solved.weight.codes);
+    QuantizedModule row;
+    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    describe_module(job, row);
+    log_module(row);
+    run_.result.modules.push_back(std::move(row));
+    return encoded;
+  }
+
+  Run& run_;
+  std::string module_;  // whose tensors these are
+  std::map<std::string, Tensor> tensors_;
+  std::vector<uint8_t> codes_;  // memory for the next ones
 };
 
 }  // namespace
@@ -48,11 +97,7 @@ Status finish_module(Run& run, const ModuleJob& job, const QuantizedWeight& weig
   JournalEntry entry;
   NIBBLE_TRY(auto encoded, at(job.module, encode_affine(weight, job.layout)));
   for (auto& [suffix, tensor] : encoded) entry.tensors[job.module + "." + suffix] = std::move(tensor);
-  row.module = job.module;
-  row.out_features = job.out_features;
-  row.in_features = job.in_features;
-  row.bits = job.settings.bits;
-  row.group_size = job.group_size();
+  describe_module(job, row);
   entry.row = to_json(row);
   NIBBLE_RETURN_IF_ERROR(run.folder.put(job.module, entry));
   log_module(row);
@@ -60,20 +105,18 @@ Status finish_module(Run& run, const ModuleJob& job, const QuantizedWeight& weig
   return {};
 }
 
-Status round_modules(Run& run) {
+Expected<std::map<std::string, TensorSource>> rounded_tensors(Run& run) {
+  std::map<std::string, TensorSource> tensors;
+  const auto rounder = std::make_shared<ModuleRounder>(run);
   for (const auto& [module, job] : run.jobs.modules) {
-    NIBBLE_RETURN_IF_ERROR(check_cancelled());
-    if (run.folder.has(module)) continue;
-    const auto start = std::chrono::steady_clock::now();
-    NIBBLE_TRY(const std::vector<float> weight, run.source.weight(module));
-    NIBBLE_TRY(const SolvedWeight solved,
-               at(module, round_to_nearest({weight.data(), job.out_features, job.in_features}, job.settings,
-                                           run.pool)));
-    QuantizedModule row;
-    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    NIBBLE_RETURN_IF_ERROR(finish_module(run, job, solved.weight, std::move(row)));
+    NIBBLE_TRY(const auto infos, at(module, encoded_tensors(job.layout, job.settings.bits, job.out_features,
+                                                            job.in_features, job.settings.group_size)));
+    for (const auto& [suffix, info] : infos) {
+      const auto load = [rounder, &job = job, suffix = suffix] { return rounder->tensor(job, suffix); };
+      tensors[module + "." + suffix] = {module + "." + suffix, info, load, {}};
+    }
   }
-  return {};
+  return tensors;
 }
 
 }  // namespace nibble

@@ -35,7 +35,7 @@ Expected<std::map<std::string, TensorSource>> journal_tensors(const Run& run) {
 }
 
 // What the result consists of, by name.
-Expected<std::map<std::string, TensorSource>> result_tensors(const Run& run) {
+Expected<std::map<std::string, TensorSource>> result_tensors(Run& run) {
   std::shared_ptr<const Checkpoint> checkpoint = run.source.checkpoint;
   std::map<std::string, TensorSource> tensors;
   if (const auto* const bnb = std::get_if<BitsAndBytesConfig>(&run.jobs.config)) {
@@ -43,6 +43,8 @@ Expected<std::map<std::string, TensorSource>> result_tensors(const Run& run) {
     for (const auto& job : run.jobs.modules) modules.insert(job.first);
     checkpoint =
         quantize_on_the_fly(checkpoint, *bnb, std::move(modules), run.pool, run.options.bnb_blocksize);
+  } else if (run.options.round_to_nearest) {
+    NIBBLE_TRY(tensors, rounded_tensors(run));
   } else {
     NIBBLE_TRY(tensors, journal_tensors(run));
   }
@@ -108,12 +110,16 @@ Expected<std::vector<QuantizedModule>> logged_modules(const Run& run) {
     NIBBLE_TRY(const JournalEntry read, run.folder.get(entry));
     if (read.row.is_object()) rows.push_back(module_from_json(read.row));
   }
-  std::map<std::string, size_t> place;  // in the order of the forward pass
-  for (const ModuleSlot& slot : run.source.slots) place.emplace(slot.name, place.size());
+  return rows;
+}
+
+// In the order of the forward pass.
+void sort_rows(const ModelSource& source, std::vector<QuantizedModule>& rows) {
+  std::map<std::string, size_t> place;
+  for (const ModuleSlot& slot : source.slots) place.emplace(slot.name, place.size());
   std::stable_sort(rows.begin(), rows.end(), [&](const QuantizedModule& a, const QuantizedModule& b) {
     return place[a.module] < place[b.module];
   });
-  return rows;
 }
 
 }  // namespace
@@ -122,15 +128,23 @@ Status write_result(Run& run, const Json& description) {
   const fs::path& folder = run.folder.path();
   NIBBLE_TRY(auto tensors, result_tensors(run));
   count_bytes(run, tensors, run.result.bytes);
-  NIBBLE_TRY(run.result.modules, logged_modules(run));
+  if (!quantizes_while_writing(run.options)) {
+    NIBBLE_TRY(run.result.modules, logged_modules(run));
+  }
+  if (run.options.show_progress) {
+    size_t bytes = 0;
+    for (const auto& [name, source] : tensors) bytes += num_bytes(source.info).value_or(0);
+    run.progress.emplace(quantizes_while_writing(run.options) ? "quantizing" : "writing", bytes, "");
+  }
 
   Json hashes = Json::object();
   std::vector<TensorSource> sources;
   for (auto& [name, source] : tensors) {
     hashes[name] = nullptr;  // keeps the order of the names
-    auto load = [&hashes, tensor = name, read = std::move(source.load)]() -> Expected<Tensor> {
+    auto load = [&hashes, &run, tensor = name, read = std::move(source.load)]() -> Expected<Tensor> {
       NIBBLE_TRY(Tensor value, read());
       hashes[tensor] = sha256(value.bytes);
+      if (run.progress) run.progress->advance(value.bytes.size());
       return value;
     };
     sources.push_back({name, source.info, std::move(load), std::move(source.written)});
@@ -139,6 +153,8 @@ Status write_result(Run& run, const Json& description) {
   options.max_shard_size = run.options.max_shard_size;
   options.metadata["quantized_by"] = "nibble " NIBBLE_VERSION;
   NIBBLE_RETURN_IF_ERROR(write_checkpoint(folder, sources, options));
+  run.progress.reset();
+  sort_rows(run.source, run.result.modules);
   NIBBLE_RETURN_IF_ERROR(check_unchanged(run.source, description));
   NIBBLE_RETURN_IF_ERROR(copy_model_texts(run.source.files, folder));
 

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "nibble/base/aligned_buffer.h"
 #include "nibble/base/check.h"
 #include "nibble/base/float16.h"
 #include "nibble/quantization/float_blocks.h"
@@ -129,7 +130,7 @@ NestedAbsmax quantize_absmax(const std::vector<float>& absmax, float offset) {
 
 // Codes, two a byte with the first one in the high half, and the absmax of each block.
 struct Blocks {
-  std::vector<uint8_t> packed;
+  AlignedBuffer packed;
   std::vector<float> absmax;
 };
 
@@ -138,7 +139,7 @@ Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16
   const CodeIntervals intervals = code_intervals(make_buckets<16>(codebook));
   const size_t count = weight.size();
   Blocks blocks;
-  blocks.packed.resize(ceil_div(count, 2));
+  blocks.packed = AlignedBuffer(ceil_div(count, 2));
   blocks.absmax.resize(ceil_div(count, blocksize));
   std::atomic<size_t> first_bad = count;
   // Blocksizes are powers of two, so that a run is whole blocks.
@@ -165,11 +166,18 @@ Expected<Blocks> quantize_blocks(const Tensor& weight, std::span<const float, 16
       }
       // The partner that an odd last element lacks counts as zero.
       values[size] = 0.0f;
-      pack_codes({values.data(), size + size % 2}, intervals, blocks.packed.data() + start / 2);
+      pack_codes({values.data(), size + size % 2}, intervals, blocks.packed.as<uint8_t>() + start / 2);
     }
   });
   if (first_bad.load() != count) return not_finite(weight, first_bad.load());
   return blocks;
+}
+
+// Codes are written once and read once: on huge pages, where the fresh ones of a vector would take longer
+// than the codes in them.
+Tensor tensor_of(AlignedBuffer buffer, DType dtype, Shape shape) {
+  const auto owner = std::make_shared<const AlignedBuffer>(std::move(buffer));
+  return {dtype, std::move(shape), {owner->data(), owner->size()}, owner};
 }
 
 std::vector<float> to_vector(std::span<const float> values) { return {values.begin(), values.end()}; }
@@ -230,12 +238,7 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_4bit(const Tensor& weight, 
                       .in_features = weight.shape[1],
                       .nested = options.double_quant};
   std::map<std::string, Tensor> tensors;
-  const size_t packed_bytes = blocks.packed.size();
-  Tensor codes = Tensor::of(DType::kU8, {packed_bytes}, std::move(blocks.packed));
-  // The same bytes under another name: what the type is for, other libraries know.
-  codes.dtype = options.quant_storage;
-  codes.shape = *stored_shape;
-  tensors["weight"] = std::move(codes);
+  tensors["weight"] = tensor_of(std::move(blocks.packed), options.quant_storage, *stored_shape);
   const Shape num_blocks = {blocks.absmax.size()};
   if (options.double_quant) {
     state.nested_offset = bnb_absmax_offset(blocks.absmax);
@@ -258,9 +261,10 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
   NIBBLE_RETURN_IF_ERROR(check_weight(weight));
   const size_t out_features = weight.shape[0];
   const size_t in_features = weight.shape[1];
-  std::vector<int8_t> codes(out_features * in_features);
+  const size_t count = out_features * in_features;
+  AlignedBuffer codes(count);
   std::vector<float> scb(out_features);
-  std::atomic<size_t> first_bad = codes.size();
+  std::atomic<size_t> first_bad = count;
   pool.parallel_for(out_features, 1, [&](size_t begin, size_t end, size_t) {
     std::vector<float> row(in_features);
     for (size_t o = begin; o < end; ++o) {
@@ -277,10 +281,10 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
       }
       if (scb[o] == 0.0f) continue;  // the codes stay 0
       // PyTorch divides a number by a tensor as the number times the reciprocal: two roundings.
-      scale_and_round(row, 1.0f / scb[o] * 127.0f, codes.data() + o * in_features);
+      scale_and_round(row, 1.0f / scb[o] * 127.0f, codes.as<int8_t>() + o * in_features);
     }
   });
-  if (const size_t bad = first_bad.load(); bad != codes.size()) {
+  if (const size_t bad = first_bad.load(); bad != count) {
     float value = 0;
     load_floats(weight, bad, 1, &value);
     if (!std::isfinite(value)) return not_finite(weight, bad);
@@ -290,7 +294,7 @@ Expected<std::map<std::string, Tensor>> quantize_bnb_int8(const Tensor& weight, 
         .with_fix("Quantize to 4 bits instead, or leave the module out (llm_int8_skip_modules).");
   }
   std::map<std::string, Tensor> tensors;
-  tensors["weight"] = Tensor::of(DType::kI8, weight.shape, std::move(codes));
+  tensors["weight"] = tensor_of(std::move(codes), DType::kI8, weight.shape);
   tensors["SCB"] = Tensor::of(DType::kF32, {out_features}, std::move(scb));
   tensors["weight_format"] = Tensor::of(DType::kU8, {}, std::vector<uint8_t>{0});
   return tensors;

@@ -8,6 +8,7 @@
 #include "nibble/base/aligned_buffer.h"
 #include "nibble/base/check.h"
 #include "nibble/base/float16.h"
+#include "nibble/quantizers/affine_weight.h"
 #include "nibble/quantizers/quadratic_forms.h"
 
 namespace nibble::kernels {
@@ -311,18 +312,7 @@ void apply_awq_clips(MatrixView<float> weight, std::span<const float> clips, siz
 
 QuantizedWeight quantize_awq(MatrixView<const float> weight, const AwqSettings& settings, ThreadPool& pool) {
   const Groups groups(weight.cols(), settings.group_size);
-  QuantizedWeight result;
-  result.formula = WeightFormula::kAffine;
-  result.out_features = weight.rows();
-  result.in_features = weight.cols();
-  result.bits = 4;
-  result.group_size = groups.size;
-  result.num_groups = groups.count();
-  result.codes.resize(weight.rows() * weight.cols());
-  result.scales.resize(groups.count() * weight.rows());
-  result.zeros.resize(groups.count() * weight.rows());
-  result.rounding = DType::kF16;
-  result.dtype = DType::kF16;
+  QuantizedWeight result = make_affine_weight(weight.rows(), weight.cols(), 4, settings.group_size);
   pool.parallel_for(weight.rows(), 4, [&](size_t begin, size_t end, size_t) {
     for (size_t o = begin; o < end; ++o) {
       for (size_t k = 0; k < groups.count(); ++k) {

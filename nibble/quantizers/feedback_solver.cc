@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nibble/base/check.h"
+#include "nibble/quantizers/affine_weight.h"
 #include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/lane_kernels.h"
 #include "nibble/quantizers/row_block.h"
@@ -142,17 +143,7 @@ void LinearSolver::limit_shift() {
 
 void LinearSolver::prepare_result() {
   QuantizedWeight& w = result_.weight;
-  w.formula = WeightFormula::kAffine;
-  w.out_features = weight_.rows();
-  w.in_features = weight_.cols();
-  w.bits = settings_.bits;
-  w.group_size = settings_.group_size == 0 ? weight_.cols() : settings_.group_size;
-  w.num_groups = layout_.groups.size();
-  w.codes.resize(weight_.rows() * weight_.cols());
-  w.scales.resize(w.num_groups * weight_.rows());
-  w.zeros.resize(w.num_groups * weight_.rows());
-  w.rounding = DType::kF16;
-  w.dtype = DType::kF16;
+  w = make_affine_weight(weight_.rows(), weight_.cols(), settings_.bits, settings_.group_size);
   if (!settings_.desc_act) return;
   w.g_idx.resize(weight_.cols());
   for (const ColumnGroup& group : layout_.groups) {

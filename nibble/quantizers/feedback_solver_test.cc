@@ -96,7 +96,8 @@ constexpr SolverSteps kPlainGptq = {1, 1, 0, 0};
 
 void expect_well_formed(const SolvedWeight& solved, const GptqSettings& settings, const std::string& what) {
   const QuantizedWeight& w = solved.weight;
-  const size_t group_size = settings.group_size == 0 ? w.in_features : settings.group_size;
+  const size_t group_size =
+      settings.group_size == 0 ? w.in_features : std::min(settings.group_size, w.in_features);
   const size_t groups = (w.in_features + group_size - 1) / group_size;
   EXPECT_EQ(w.group_size, group_size) << what;
   EXPECT_EQ(w.num_groups, groups) << what;

@@ -10,9 +10,11 @@
 #include "nibble/base/float16.h"
 #include "nibble/linalg/cholesky.h"
 #include "nibble/linalg/gemm.h"
+#include "nibble/quantizers/affine_weight.h"
 #include "nibble/quantizers/all_finite.h"
 #include "nibble/quantizers/grid.h"
 #include "nibble/quantizers/quadratic_forms.h"
+#include "nibble/quantizers/round_to_nearest.h"
 
 namespace nibble::kernels {
 namespace {
@@ -57,25 +59,10 @@ using kernels::kTileRows;
 constexpr int kFloorAttempts = 6;
 constexpr int kDampings = 1000;  // tried at most with one diagonal, whatever the increment
 
-GridOptions grid_options(const GptqSettings& settings) {
-  return {.bits = settings.bits,
-          .sym = settings.sym,
-          .mse = settings.mse,
-          .zero_may_be_0 = settings.zero_may_be_0};
-}
-
 float max_code_of(const GptqSettings& settings) { return static_cast<float>((1 << settings.bits) - 1); }
 
 Status check(MatrixView<const float> weight, const GptqSettings& settings) {
-  if (settings.bits < 2 || settings.bits > 8) {
-    return fail(ErrorCode::kInvalidArgument, "bits is {}, but must be 2 to 8", settings.bits);
-  }
-  if (weight.rows() == 0 || weight.cols() == 0) {
-    return fail(ErrorCode::kInvalidArgument, "the weight [{}, {}] is empty", weight.rows(), weight.cols());
-  }
-  if (!(settings.mse >= 0.0)) {
-    return fail(ErrorCode::kInvalidArgument, "mse is {}, but must not be negative", settings.mse);
-  }
+  NIBBLE_RETURN_IF_ERROR(check_grid_settings(weight.rows(), weight.cols(), settings));
   if (!(settings.damp_percent >= 0.0 && settings.damp_percent < 1.0)) {
     return fail(ErrorCode::kInvalidArgument, "damp_percent is {}, but must be in [0, 1)",
                 settings.damp_percent);
@@ -85,23 +72,6 @@ Status check(MatrixView<const float> weight, const GptqSettings& settings) {
                 settings.damp_auto_increment);
   }
   return {};
-}
-
-// Sizes and room for the result; group_size becomes what QuantizedWeight wants.
-QuantizedWeight empty_result(MatrixView<const float> weight, const GptqSettings& settings) {
-  QuantizedWeight result;
-  result.formula = WeightFormula::kAffine;
-  result.out_features = weight.rows();
-  result.in_features = weight.cols();
-  result.bits = settings.bits;
-  result.group_size = settings.group_size == 0 ? weight.cols() : std::min(settings.group_size, weight.cols());
-  result.num_groups = (weight.cols() + result.group_size - 1) / result.group_size;
-  result.codes.resize(weight.rows() * weight.cols());
-  result.scales.resize(result.num_groups * weight.rows());
-  result.zeros.resize(result.num_groups * weight.rows());
-  result.rounding = DType::kF16;
-  result.dtype = DType::kF16;
-  return result;
 }
 
 void set_grid(QuantizedWeight& result, size_t group, size_t row, const Grid& grid) {
@@ -402,7 +372,8 @@ double relative_loss(MatrixView<const float> weight, MatrixView<const float> hes
 std::optional<SolvedWeight> solve(MatrixView<const float> weight, MatrixView<const float> hessian,
                                   const GptqSettings& settings, ThreadPool& pool) {
   if (!all_finite(hessian, pool)) return std::nullopt;
-  SolvedWeight solved{.weight = empty_result(weight, settings)};
+  SolvedWeight solved{
+      .weight = make_affine_weight(weight.rows(), weight.cols(), settings.bits, settings.group_size)};
   QuantizedWeight& result = solved.weight;
   const Columns columns = order_columns(hessian, settings, result.group_size);
   // No token came here (an expert that was never chosen): the original would clear the weight.
@@ -453,29 +424,6 @@ Expected<SolvedWeight> quantize_gptq_compat(MatrixView<const float> weight, Matr
   clear_natural_g_idx(solved->weight);
   solved->loss = relative_loss(weight, hessian, solved->weight, pool);
   return std::move(*solved);
-}
-
-Expected<SolvedWeight> round_to_nearest(MatrixView<const float> weight, const GptqSettings& settings,
-                                        ThreadPool& pool) {
-  NIBBLE_RETURN_IF_ERROR(check(weight, settings));
-  SolvedWeight solved{.weight = empty_result(weight, settings), .rounded_to_nearest = true};
-  QuantizedWeight& result = solved.weight;
-  find_grids(weight, settings, result, pool);
-  const float max_code = max_code_of(settings);
-  pool.parallel_for(weight.rows(), 4, [&](size_t begin, size_t end, size_t) {
-    for (size_t o = begin; o < end; ++o) {
-      uint8_t* codes = result.codes.data() + o * result.in_features;
-      for (size_t group = 0; group < result.num_groups; ++group) {
-        const size_t first = group * result.group_size;
-        const size_t count = std::min(result.group_size, result.in_features - first);
-        const size_t k = group * result.out_features + o;
-        nearest_codes(weight.row_span(o).subspan(first, count), {result.scales[k], result.zeros[k]}, max_code,
-                      codes + first);
-      }
-    }
-  });
-  round_scales(result);
-  return solved;
 }
 
 }  // namespace nibble

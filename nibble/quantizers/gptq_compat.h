@@ -14,13 +14,9 @@ namespace nibble {
 
 // weight: [out_features, in_features]. hessian: [in_features, in_features], symmetric, any scale. One
 // that cannot be factored however it is damped, that holds NaN (the loss is NaN then) or only zeros
-// gives what round_to_nearest() gives. The same bytes for any number of threads.
+// gives what round_to_nearest() gives (round_to_nearest.h). The same bytes for any number of threads.
 Expected<SolvedWeight> quantize_gptq_compat(MatrixView<const float> weight, MatrixView<const float> hessian,
                                             const GptqSettings& settings, ThreadPool& pool);
-
-// Without a Hessian: find_grid() and nearest_code() on natural groups. The loss is left at 0.
-Expected<SolvedWeight> round_to_nearest(MatrixView<const float> weight, const GptqSettings& settings,
-                                        ThreadPool& pool);
 
 }  // namespace nibble
 

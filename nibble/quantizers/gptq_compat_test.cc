@@ -13,6 +13,7 @@
 #include "nibble/base/float16.h"
 #include "nibble/base/sha256.h"
 #include "nibble/quantization/formats/encode.h"
+#include "nibble/quantizers/round_to_nearest.h"
 #include "nibble/quantizers/test_matrices.h"
 
 namespace nibble {
@@ -541,21 +542,6 @@ TEST(GptqCompat, RefusesWhatItCannotDo) {
   EXPECT_EQ(code(TestMatrix(4, 4), {.bits = 9}), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(TestMatrix(4, 4), {.damp_percent = 1.0}), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(TestMatrix(4, 4), {.damp_auto_increment = -0.1}), ErrorCode::kInvalidArgument);
-}
-
-TEST(RoundToNearest, TakesTheNearestCodeOfEachGroup) {
-  const TestMatrix weight = random_matrix(9, 70, 24);
-  for (const bool sym : {true, false}) {
-    ThreadPool pool(2);
-    const SolvedWeight solved = must(round_to_nearest(weight.view(), {.group_size = 32, .sym = sym}, pool));
-    EXPECT_TRUE(solved.rounded_to_nearest);
-    EXPECT_EQ(solved.weight.num_groups, 3u);
-    const std::vector<float> values = values_of(solved.weight);
-    for (size_t k = 0; k < values.size(); ++k) {
-      const float scale = solved.weight.scales[k % 70 / 32 * 9 + k / 70];
-      EXPECT_NEAR(values[k], weight.values[k], 1.02f * scale);
-    }
-  }
 }
 
 }  // namespace

@@ -55,20 +55,28 @@ inline void find_range(const float* weights, size_t count, float* lo, float* hi)
   *hi = reduce_max(largest);
 }
 
+// Writes the first n lanes, integers from 0 to 255, as bytes.
+inline void store_codes(uint8_t* codes, F32 values, size_t n) {
+#if NIBBLE_LANES == 16
+  _mm512_mask_cvtusepi32_storeu_epi8(codes, lane_mask(n), _mm512_cvtps_epi32(values));
+#elif NIBBLE_LANES == 8
+  const __m256i integers = _mm256_cvtps_epi32(values);
+  const __m128i words =
+      _mm_packus_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
+  const int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
+  std::memcpy(codes, &bytes, n < kLanes ? n : kLanes);
+#else
+  if (n > 0) *codes = static_cast<uint8_t>(static_cast<int32_t>(values));
+#endif
+}
+
 // As nearest_code() of finite weights.
 inline void nearest_codes(const float* weights, size_t count, float scale, float zero, float max_code,
                           uint8_t* codes) {
-  constexpr size_t kPart = 64;
-  for (size_t i = 0; i < count; i += kPart) {
-    const size_t part = count - i < kPart ? count - i : kPart;
-    float values[kPart] = {};
-    for (size_t j = 0; j < part; j += kLanes) {
-      const F32 w = load_n(weights + i + j, part - j);
-      store(values + j, max(min(add(round(div(w, set1(scale))), set1(zero)), set1(max_code)), set1(0.f)));
-    }
-    uint8_t bytes[kPart];
-    for (size_t j = 0; j < kPart; ++j) bytes[j] = static_cast<uint8_t>(static_cast<int32_t>(values[j]));
-    std::memcpy(codes + i, bytes, part);
+  for (size_t i = 0; i < count; i += kLanes) {
+    const F32 w = load_n(weights + i, count - i);
+    const F32 code = max(min(add(round(div(w, set1(scale))), set1(zero)), set1(max_code)), set1(0.f));
+    store_codes(codes + i, code, count - i);
   }
 }
 

@@ -103,6 +103,26 @@ Grid search_clip(std::span<const float> weights, Range range, const GridOptions&
 
 }  // namespace
 
+GridOptions grid_options(const GptqSettings& settings) {
+  return {.bits = settings.bits,
+          .sym = settings.sym,
+          .mse = settings.mse,
+          .zero_may_be_0 = settings.zero_may_be_0};
+}
+
+Status check_grid_settings(size_t out_features, size_t in_features, const GptqSettings& settings) {
+  if (settings.bits < 2 || settings.bits > 8) {
+    return fail(ErrorCode::kInvalidArgument, "bits is {}, but must be 2 to 8", settings.bits);
+  }
+  if (out_features == 0 || in_features == 0) {
+    return fail(ErrorCode::kInvalidArgument, "the weight [{}, {}] is empty", out_features, in_features);
+  }
+  if (!(settings.mse >= 0.0)) {
+    return fail(ErrorCode::kInvalidArgument, "mse is {}, but must not be negative", settings.mse);
+  }
+  return {};
+}
+
 Grid find_grid(std::span<const float> weights, const GridOptions& options) {
   const Range range = range_of(weights, options.sym);
   return options.mse > 0.0 ? search_clip(weights, range, options) : grid_of(range, options);

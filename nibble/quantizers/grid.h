@@ -8,6 +8,8 @@
 #include <span>
 
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/error.h"
+#include "nibble/quantizers/gptq_settings.h"
 
 namespace nibble {
 
@@ -17,6 +19,10 @@ struct GridOptions {
   double mse = 0.0;           // exponent of the clip search (GPTQModel's `mse`, 2.4 is usual); 0: none
   bool zero_may_be_0 = true;  // false: a grid that would begin at its zero point begins one step below it
 };
+
+GridOptions grid_options(const GptqSettings& settings);
+// Whether a weight [out_features, in_features] can have such grids.
+Status check_grid_settings(size_t out_features, size_t in_features, const GptqSettings& settings);
 
 struct Grid {
   float scale = 0.f;
