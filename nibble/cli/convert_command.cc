@@ -10,6 +10,7 @@
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/quantize_report.h"
+#include "nibble/pipeline/convert_proof.h"
 #include "nibble/pipeline/convert_quantized.h"
 
 namespace nibble::cli {
@@ -30,10 +31,16 @@ Status convert_gguf(const Options& options, const ModelFiles& files) {
   NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
   NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
   NIBBLE_RETURN_IF_ERROR(write_model_folder(files, *checkpoint, folder.path(), options.out.shard_size()));
+  size_t bytes = 0;
+  std::vector<TensorSource> tensors;
+  for (const auto& [name, info] : checkpoint->tensors()) {
+    bytes += num_bytes(info).value_or(0);
+    tensors.push_back({name, info, [&checkpoint, &name = name] { return checkpoint->tensor(name); },
+                       [&checkpoint, &name = name] { checkpoint->drop(name); }});
+  }
+  NIBBLE_RETURN_IF_ERROR(prove_tensors(tensors, folder.path()));
   folder.keep();
 
-  size_t bytes = 0;
-  for (const auto& [name, info] : checkpoint->tensors()) bytes += num_bytes(info).value_or(0);
   if (options.common.json) {
     return write_json({{"output", options.out.output},
                        {"from", "gguf"},

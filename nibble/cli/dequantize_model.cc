@@ -18,6 +18,7 @@
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/convert.h"
 #include "nibble/config/quantization_config.h"
+#include "nibble/pipeline/convert_proof.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -69,7 +70,8 @@ Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::
 
   DequantizedModel out;
   out.modules = modules.size();
-  Progress progress("dequantizing", modules.size(), "modules");
+  std::optional<Progress> progress;  // ends before the comparison, which has its own
+  progress.emplace("dequantizing", modules.size(), "modules");
   std::map<std::string, DType> dtype_of_format;  // found by decoding the first module of each
   std::set<std::string> consumed;
   std::map<std::string, TensorSource> sources;  // by name
@@ -89,7 +91,7 @@ Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::
       NIBBLE_RETURN_IF_ERROR(check_cancelled());
       NIBBLE_TRY(const DecodedModule decoded, decode_module(*checkpoint, module, quantization, std::nullopt));
       NIBBLE_TRY(Tensor tensor, at(module, dequantize(decoded.weight, dtype)));
-      progress.advance();
+      if (progress) progress->advance();
       // Modules of one format that were made from weights of different types.
       return convert_tensor(tensor, stored_as);
     };
@@ -119,6 +121,8 @@ Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::
   CheckpointWriterOptions options;
   options.max_shard_size = max_shard_size;
   NIBBLE_RETURN_IF_ERROR(write_checkpoint(folder, tensors, options));
+  progress.reset();
+  NIBBLE_RETURN_IF_ERROR(prove_tensors(tensors, folder));
   NIBBLE_RETURN_IF_ERROR(copy_model_texts(files, folder));
   NIBBLE_RETURN_IF_ERROR(remove_quantize_configs(folder));
   const bool head_was_quantized = std::find(modules.begin(), modules.end(), "lm_head") != modules.end();

@@ -14,7 +14,7 @@ namespace nibble {
 
 struct DequantizedModel {
   size_t modules = 0;         // that were quantized
-  size_t tensors = 0;         // written
+  size_t tensors = 0;         // written, read back and compared with the source bit by bit
   size_t bytes = 0;           // of tensors
   DType dtype = DType::kF16;  // of the weights that were quantized
 };

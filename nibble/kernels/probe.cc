@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "nibble/base/simd_region.h"
 #include "nibble/kernels/probe_targets.h"
 
 namespace nibble::kernels {
@@ -42,11 +41,6 @@ float multiply_add_f32_scalar(size_t rounds) {
   return all;
 }
 
-// Lanes of float in a vector.
-size_t float_lanes(CpuTarget target) {
-  return target >= CpuTarget::kAvx512 ? 16 : target >= CpuTarget::kAvx2 ? 8 : 1;
-}
-
 double operations(size_t rounds, size_t multiplications) {
   return 2.0 * static_cast<double>(rounds) * static_cast<double>(kProbeSums * multiplications);
 }
@@ -54,30 +48,21 @@ double operations(size_t rounds, size_t multiplications) {
 }  // namespace
 
 uint64_t read_streams(const std::byte* data, size_t stream_bytes, size_t streams, CpuTarget target) {
-#if NIBBLE_X86
-  if (target >= CpuTarget::kAvx512) return read_streams_avx512(data, stream_bytes, streams);
-  if (target >= CpuTarget::kAvx2) return read_streams_avx2(data, stream_bytes, streams);
-#endif
-  static_cast<void>(target);
-  return read_streams_scalar(data, stream_bytes, streams);
+  const ProbeLoops* const loops = probe_loops(target);
+  return (loops == nullptr ? read_streams_scalar : loops->read_streams)(data, stream_bytes, streams);
 }
 
 double multiply_add_f32(size_t rounds, CpuTarget target) {
-#if NIBBLE_X86
-  if (target != CpuTarget::kScalar) {
-    look_at(target >= CpuTarget::kAvx512 ? multiply_add_f32_avx512(rounds) : multiply_add_f32_avx2(rounds));
-  }
-#endif
-  if (target == CpuTarget::kScalar) look_at(multiply_add_f32_scalar(rounds));
-  return operations(rounds, float_lanes(target));
+  const ProbeLoops* const loops = probe_loops(target);
+  look_at((loops == nullptr ? multiply_add_f32_scalar : loops->multiply_add_f32)(rounds));
+  return operations(rounds, loops == nullptr ? 1 : loops->float_lanes);
 }
 
 double multiply_add_int8(size_t rounds, CpuTarget target) {
-  if (target == CpuTarget::kScalar) return 0;
-#if NIBBLE_X86
-  look_at(target >= CpuTarget::kAvx512 ? multiply_add_int8_avx512(rounds) : multiply_add_int8_avx2(rounds));
-#endif
-  return operations(rounds, 4 * float_lanes(target));
+  const ProbeLoops* const loops = probe_loops(target);
+  if (loops == nullptr) return 0;
+  look_at(loops->multiply_add_int8(rounds));
+  return operations(rounds, 4 * loops->float_lanes);
 }
 
 }  // namespace nibble::kernels

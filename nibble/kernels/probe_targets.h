@@ -7,17 +7,21 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "nibble/base/cpu_target.h"
+
 namespace nibble::kernels {
 
 inline constexpr size_t kProbeSums = 12;  // independent sums: more than any latency needs
 
-uint64_t read_streams_avx2(const std::byte* data, size_t stream_bytes, size_t streams);
-uint64_t read_streams_avx512(const std::byte* data, size_t stream_bytes, size_t streams);
+struct ProbeLoops {
+  uint64_t (*read_streams)(const std::byte* data, size_t stream_bytes, size_t streams);
+  float (*multiply_add_f32)(size_t rounds);
+  int32_t (*multiply_add_int8)(size_t rounds);
+  size_t float_lanes;
+};
 
-float multiply_add_f32_avx2(size_t rounds);
-float multiply_add_f32_avx512(size_t rounds);
-int32_t multiply_add_int8_avx2(size_t rounds);
-int32_t multiply_add_int8_avx512(size_t rounds);
+// Nothing for kScalar, and where this is no x86-64.
+const ProbeLoops* probe_loops(CpuTarget target);
 
 }  // namespace nibble::kernels
 

@@ -104,4 +104,22 @@ Expected<Proof> prove_conversion(const ModelSource& source, const Checkpoint& wr
   return proof;
 }
 
+Expected<size_t> prove_tensors(std::span<const TensorSource> tensors, const std::filesystem::path& folder) {
+  ModelFiles files;
+  files.name = folder.string();
+  files.folder = folder;
+  NIBBLE_TRY(const auto written, open_checkpoint(files));
+  Progress progress("comparing with the source", tensors.size(), "tensors");
+  for (const TensorSource& tensor : tensors) {
+    NIBBLE_RETURN_IF_ERROR(check_cancelled());
+    NIBBLE_TRY(const Tensor expected, tensor.load());
+    NIBBLE_TRY(const Tensor stored, written->tensor(tensor.name));
+    if (!same_bytes(expected, stored)) return differs(tensor.name, "tensor");
+    if (tensor.written) tensor.written();
+    written->drop(tensor.name);
+    progress.advance();
+  }
+  return tensors.size();
+}
+
 }  // namespace nibble

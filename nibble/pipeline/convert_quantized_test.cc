@@ -9,6 +9,7 @@
 
 #include "nibble/base/float16.h"
 #include "nibble/base/mapped_file.h"
+#include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/pipeline/convert_plan.h"
 #include "nibble/pipeline/convert_proof.h"
 #include "nibble/pipeline/test_model.h"
@@ -247,6 +248,23 @@ TEST(ProveConversion, ADamagedFileIsFound) {
     ASSERT_TRUE(write_safetensors(folder.path() / "model.safetensors", tensors));
     EXPECT_THAT(prove(), AllOf(HasSubstr("differs from what was read"), HasSubstr("model.layers.1.")));
   }
+}
+
+// What dequantize and the conversion of GGUF files end with.
+TEST(ProveTensors, ReadsBackWhatWasWritten) {
+  const TemporaryFolder folder;
+  const auto source = [](const std::string& name, float last) {
+    const Tensor tensor = Tensor::of(DType::kF32, {3}, std::vector<float>{1.f, 2.f, last});
+    return TensorSource{name, tensor.info(), [tensor]() -> Expected<Tensor> { return tensor; }, {}};
+  };
+  const std::vector<TensorSource> tensors = {source("a.weight", 3.f), source("b.weight", 4.f)};
+  ASSERT_TRUE(write_checkpoint(folder.path(), tensors));
+  EXPECT_EQ(prove_tensors(tensors, folder.path()).value(), 2u);
+  const std::vector<TensorSource> others = {source("a.weight", 3.f), source("b.weight", 5.f)};
+  const auto proved = prove_tensors(others, folder.path());
+  ASSERT_FALSE(proved);
+  EXPECT_EQ(proved.error().code, ErrorCode::kDataLoss);
+  EXPECT_EQ(proved.error().where, "b.weight");
 }
 
 }  // namespace
