@@ -9,6 +9,7 @@
 #include "nibble/cli/pull_model.h"
 #include "nibble/cli/quantize_report.h"
 #include "nibble/config/dynamic_rules.h"
+#include "nibble/pipeline/method.h"
 #include "nibble/pipeline/model_plan.h"
 
 namespace nibble::cli {
@@ -98,25 +99,20 @@ Status check_combination(const Options& o) {
   return {};
 }
 
+// Nothing: round-to-nearest.
+std::optional<Effort> effort_of(const Options& options) {
+  return options.method == "rtn" ? std::nullopt : effort_from_name(options.effort);
+}
+
 Expected<GPTQConfig> gptq_config(const Options& options) {
-  GPTQConfig config;
-  config.bits = static_cast<int>(options.bits.value_or(4));
-  config.group_size = options.group_size.value_or(128);
-  config.sym = options.sym;
-  config.has_sym = true;
+  GPTQConfig config = default_gptq_config(static_cast<int>(options.bits.value_or(4)),
+                                          options.group_size.value_or(128), options.sym, effort_of(options));
   config.desc_act = options.desc_act;
   config.static_groups = options.static_groups;
   config.lm_head = options.lm_head;
-  config.act_group_aware = !options.no_gar && !options.desc_act && config.group_size > 0;
-  config.damp_percent = options.damp_percent.value_or(options.effort == "compat" ? 0.05 : 0.01);
-  // The v1 layout cannot hold a zero point of 0, which asymmetric groups may have, and only gptq_p has
-  // room for 5 to 7 bits.
-  const bool planar = config.bits >= 5 && config.bits <= 7;
-  config.checkpoint_format = !options.format.empty() ? options.format
-                             : planar                ? "gptq_p"
-                             : config.sym            ? "gptq"
-                                                     : "gptq_v2";
-  config.quantizer = {"nibble:" NIBBLE_VERSION};
+  if (options.no_gar || options.desc_act) config.act_group_aware = false;
+  if (options.damp_percent) config.damp_percent = *options.damp_percent;
+  if (!options.format.empty()) config.checkpoint_format = options.format;
   if (!options.dynamic.empty()) {
     std::string text = options.dynamic;
     if (!text.starts_with('{')) {
@@ -130,20 +126,15 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
   for (const std::string& word : options.skip) {
     config.dynamic.insert(config.dynamic.begin(), {".*" + escape_pattern(word), true, Json::object()});
   }
-  config.meta["nibble"] = {{"effort", options.method == "rtn" ? "rtn" : options.effort}};
   NIBBLE_RETURN_IF_ERROR(config.validate());
   return config;
 }
 
 Expected<AwqConfig> awq_config(const Options& options) {
-  AwqConfig config;
-  config.bits = static_cast<int>(options.bits.value_or(4));
-  config.group_size = options.group_size.value_or(128);
-  config.zero_point = true;
-  config.version = options.format.empty() ? "gemm" : options.format;
+  AwqConfig config = default_awq_config(static_cast<int>(options.bits.value_or(4)),
+                                        options.group_size.value_or(128), effort_of(options));
+  if (!options.format.empty()) config.version = options.format;
   config.modules_to_not_convert = options.skip;
-  config.meta["nibble"] = {{"effort", options.method == "rtn" ? "rtn" : options.effort}};
-  config.meta["quantizer"] = {"nibble:" NIBBLE_VERSION};
   NIBBLE_RETURN_IF_ERROR(config.validate());
   return config;
 }

@@ -94,22 +94,39 @@ Expected<Grid> parse_grid(std::string_view word, const std::vector<std::string>&
   return grid;
 }
 
-QuantizationConfig config_of(const std::string& name, const Grid& grid) {
-  if (name == "awq") {
-    AwqConfig config;
-    config.bits = static_cast<int>(grid.bits);
-    config.group_size = grid.group_size.value_or(128);
-    return config;
-  }
-  GPTQConfig config;
-  config.bits = static_cast<int>(grid.bits);
-  config.group_size = grid.group_size.value_or(128);
-  config.act_group_aware = config.group_size > 0 && name == "gptq";
-  config.checkpoint_format = config.bits >= 5 && config.bits <= 7 ? "gptq_p" : "gptq";
-  return config;
+Json effort_meta(std::optional<Effort> effort) {
+  return {{"effort", effort ? effort_name(*effort) : std::string_view("rtn")}};
 }
 
 }  // namespace
+
+GPTQConfig default_gptq_config(int bits, int64_t group_size, bool sym, std::optional<Effort> effort) {
+  GPTQConfig config;
+  config.bits = bits;
+  config.group_size = group_size;
+  config.sym = sym;
+  config.has_sym = true;
+  config.act_group_aware = group_size > 0;
+  config.damp_percent = effort == Effort::kCompat ? 0.05 : 0.01;
+  // The v1 layout cannot hold a zero point of 0, which asymmetric groups may have, and only gptq_p has
+  // room for 5 to 7 bits.
+  const bool planar = bits >= 5 && bits <= 7;
+  config.checkpoint_format = planar ? "gptq_p" : sym ? "gptq" : "gptq_v2";
+  config.quantizer = {"nibble:" NIBBLE_VERSION};
+  config.meta["nibble"] = effort_meta(effort);
+  return config;
+}
+
+AwqConfig default_awq_config(int bits, int64_t group_size, std::optional<Effort> effort) {
+  AwqConfig config;
+  config.bits = bits;
+  config.group_size = group_size;
+  config.zero_point = true;
+  config.version = "gemm";
+  config.meta["nibble"] = effort_meta(effort);
+  config.meta["quantizer"] = {"nibble:" NIBBLE_VERSION};
+  return config;
+}
 
 Expected<Method> parse_method(std::string_view word) {
   for (const BnbKind& kind : kBnbKinds) {
@@ -131,10 +148,17 @@ Expected<Method> parse_method(std::string_view word) {
   NIBBLE_TRY(const Grid grid, parse_grid(word, parts));
   if (method.name == "awq" && grid.bits != 4) return unknown(word, "AWQ files hold 4 bits");
   method.bits = static_cast<int>(grid.bits);
-  method.options.config = config_of(method.name, grid);
   method.options.fit_group_size = !grid.group_size;
   method.options.effort = grid.effort.value_or(Effort::kDefault);
   method.options.round_to_nearest = method.name == "rtn";
+  std::optional<Effort> effort;
+  if (!method.options.round_to_nearest) effort = method.options.effort;
+  const int64_t group_size = grid.group_size.value_or(128);
+  if (method.name == "awq") {
+    method.options.config = default_awq_config(method.bits, group_size, effort);
+  } else {
+    method.options.config = default_gptq_config(method.bits, group_size, true, effort);
+  }
   std::string upper = method.name;
   for (char& c : upper) c = static_cast<char>(c - 'a' + 'A');
   method.label = fmt::format("{} {}-bit", upper, grid.bits);

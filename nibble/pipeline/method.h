@@ -4,6 +4,7 @@
 // The short names of quantizations that are planned and compared: "gptq:4:128", "awq", "nf4-dq", "int8",
 // "float".
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,10 @@ struct Method {
 Expected<Method> parse_method(std::string_view word);
 // "gptq:4:128,awq,nf4"; a word twice is an error.
 Expected<std::vector<Method>> parse_methods(std::string_view words);
+
+// What Nibble writes where nothing else is asked for. effort: none for round-to-nearest.
+GPTQConfig default_gptq_config(int bits, int64_t group_size, bool sym, std::optional<Effort> effort);
+AwqConfig default_awq_config(int bits, int64_t group_size, std::optional<Effort> effort);
 
 // What `nibble compare MODEL` compares.
 inline constexpr std::string_view kDefaultMethods = "float,nf4,nf4-dq,int8,gptq:4,awq:4";

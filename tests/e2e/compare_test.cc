@@ -84,6 +84,35 @@ TEST(Compare, MeasuresEveryMethodAndDecides) {
   EXPECT_THAT(candidate(out, "nf4")->at("excluded_because")[0].get<std::string>(), HasSubstr("at most"));
 }
 
+// A report says with which flags `nibble quantize` makes a candidate.
+TEST(Compare, QuantizesAsNibbleQuantizeDoes) {
+  const TemporaryFolder work;
+  const fs::path dir = work.path() / "report";
+  const ProgramResult compared = run_program(
+      {"compare", model("tiny-llama"), "--methods", "gptq:4:64,awq:4:64,rtn:8:-1,gptq:3:64:compat", "-o",
+       dir.string(), "--nsamples", "2", "--seqlen", "64", "--tokens", "512", "--window", "256", "--no-speed",
+       "--no-layers", "--tasks", "none", "-q"});
+  ASSERT_EQ(compared.status, 0) << compared;
+  const std::pair<const char*, std::vector<std::string>> commands[] = {
+      {"gptq-4-64", {"--method", "gptq", "--bits", "4", "--group-size", "64"}},
+      {"awq-4-64", {"--method", "awq", "--bits", "4", "--group-size", "64"}},
+      {"rtn-8--1", {"--method", "rtn", "--bits", "8", "--group-size", "-1"}},
+      {"gptq-3-64-compat", {"--method", "gptq", "--bits", "3", "--group-size", "64", "--effort", "compat"}}};
+  for (const auto& [id, flags] : commands) {
+    const fs::path folder = work.path() / id;
+    std::vector<std::string> quantize = {"quantize", model("tiny-llama"), "-o", folder.string(),
+                                         "-q",       "--no-check"};
+    quantize.insert(quantize.end(), flags.begin(), flags.end());
+    if (flags[1] != "rtn") quantize.insert(quantize.end(), {"--nsamples", "2", "--seqlen", "64"});
+    const ProgramResult made = run_program(quantize);
+    ASSERT_EQ(made.status, 0) << made;
+    const auto config = [](const fs::path& of) {
+      return parse_json(read_text_file(of / "config.json").value()).value().at("quantization_config");
+    };
+    EXPECT_EQ(config(dir / "models" / id), config(folder)) << id;
+  }
+}
+
 TEST(Compare, TheSameCheckpointTwiceIsIdentical) {
   const TemporaryFolder work;
   fs::copy(model("gptq-4b-g128"), work.path() / "copy");
