@@ -168,7 +168,7 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   out.effort = effort_from_name(options.effort).value_or(Effort::kDefault);
   out.round_to_nearest = options.method == "rtn";
   out.mse = options.mse.value_or(0.0);
-  out.awq_damp_percent = options.damp_percent.value_or(out.awq_damp_percent);
+  out.damp_percent = options.damp_percent;
   out.signed_scales = options.signed_scales;
   out.bnb_blocksize = static_cast<size_t>(options.blocksize.value_or(64));
   if (!options.dataset.empty()) {
@@ -281,7 +281,7 @@ Action define(CLI::App& app) {
   app.add_flag("--no-act-group-aware", options->no_gar, "compat: columns in their natural order")
       ->group(solver);
   add_number(app, "--damp-percent", options->damp_percent,
-             "Damping of the Hessian (default 0.01; compat 0.05)")
+             "Damping of the Hessian (default: by the tokens there are, 0.01 to 0.2; compat 0.05)")
       ->group(solver);
   add_number(app, "--mse", options->mse,
              "compat, rtn: exponent of the clip search, 2.4 is usual; 0 for none (default)")

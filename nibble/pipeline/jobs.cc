@@ -41,7 +41,6 @@ Status awq_job(const QuantizeOptions& options, const AwqConfig& config, ModuleJo
   job.settings.group_size = settings_group_size(config.group_size);
   job.settings.sym = !config.zero_point;
   job.settings.act_group_aware = false;
-  job.settings.damp_percent = options.awq_damp_percent;
   job.settings.mse = options.mse;
   return {};
 }

@@ -175,6 +175,7 @@ Status calibrate_while_loading(const ModelFiles& files, const QuantizationConfig
   options.config = config;
   if (auto* const gptq = std::get_if<GPTQConfig>(&options.config)) {
     gptq->has_sym = true;
+    options.damp_percent = gptq->damp_percent;
     if (gptq->quantizer.empty()) gptq->quantizer = {"nibble:" NIBBLE_VERSION};
     if (!gptq->dataset.empty()) {
       NIBBLE_TRY(options.dataset, parse_dataset(gptq->dataset));

@@ -27,9 +27,11 @@ struct QuantizeOptions {
   std::optional<SolverSteps> solver = {};  // instead of those of `effort`: to measure single steps
   bool round_to_nearest = false;           // no calibration, whatever the method
   double mse = 0.0;                        // exponent of the clip search of plain rounding and of compat
-  double awq_damp_percent = 0.01;          // of the solver for AWQ files; GPTQConfig has its own
-  bool signed_scales = false;              // symmetric groups may have a negative scale
-  size_t bnb_blocksize = 64;               // nf4, fp4: weights that share an absmax
+  // Damping of the solver's Hessians, relative to their mean diagonal (0.01 is 1 %). Nothing: by the tokens
+  // that were seen (damping_for()). kCompat takes what the config says.
+  std::optional<double> damp_percent = {};
+  bool signed_scales = false;  // symmetric groups may have a negative scale
+  size_t bnb_blocksize = 64;   // nf4, fp4: weights that share an absmax
 
   std::vector<DataSource> dataset = {};
   DatasetOptions data = {};

@@ -56,13 +56,17 @@ Status quantize_module(Run& run, const ModuleJob& job, const LinearTask& task, S
   const auto start = std::chrono::steady_clock::now();
   QuantizedModule row;
   row.tokens = input.seen.tokens;
+  GptqSettings settings = job.settings;
+  if (run.options.effort != Effort::kCompat) {
+    settings.damp_percent =
+        run.options.damp_percent.value_or(damping_for(input.seen.tokens, job.in_features));
+  }
   const bool too_few =
       static_cast<double>(input.seen.tokens) < kFewestTokens * static_cast<double>(all_tokens);
-  Expected<SolvedWeight> solved =
-      too_few ? round_to_nearest(task.weight, job.settings, run.pool)
-      : run.options.effort == Effort::kCompat
-          ? quantize_gptq_compat(task.weight, input.seen.gram, job.settings, run.pool)
-          : solve(run, job.settings, task, input);
+  Expected<SolvedWeight> solved = too_few ? round_to_nearest(task.weight, settings, run.pool)
+                                  : run.options.effort == Effort::kCompat
+                                      ? quantize_gptq_compat(task.weight, input.seen.gram, settings, run.pool)
+                                      : solve(run, settings, task, input);
   if (!solved) return Failure(std::move(solved).error().at(job.module));
   write_values(solved->weight, task.result, run.pool);
   row.loss = solved->loss;

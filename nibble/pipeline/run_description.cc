@@ -48,7 +48,7 @@ Expected<Json> describe_run(const ModelSource& source, const Jobs& jobs, const Q
         options.compute == ComputeMode::kF32 || linalg::fastest_arithmetic() == linalg::Arithmetic::kF32
             ? "f32"
             : "int16";
-    if (std::holds_alternative<AwqConfig>(jobs.config)) settings["damp_percent"] = options.awq_damp_percent;
+    settings["damp_percent"] = options.damp_percent ? Json(*options.damp_percent) : Json("by tokens");
     run["data"] = {
         {"sha256", data.sha256}, {"sequences", data.sequences.size()}, {"tokens", data.num_tokens()}};
   }

@@ -33,6 +33,11 @@ struct FactoredHessian {
   MatrixView<const float> factor_view() const { return {factor.as<float>(), size, size}; }
 };
 
+// A damping for second moments of so many tokens: 3 inputs for each token, within 0.01 to 0.2. Along
+// directions that few tokens excite, a solver that believes them fits the calibration data instead of the
+// model (docs/quantizers.md has what was measured).
+double damping_for(size_t tokens, size_t in_features);
+
 // gram: [size, size], symmetric, second moments of the input. Dead inputs get the mean diagonal of the
 // others. A pivot that is not positive doubles the damping, from max(damp, 1e-4); nothing when it
 // would pass 1 (a gram with NaN, infinities, or all zeros): the caller rounds to nearest then.

@@ -194,5 +194,12 @@ TEST(FactorHessian, GivesNothingForAMatrixWithoutMeaning) {
   EXPECT_FALSE(factor_hessian(indefinite.view(), 8, ColumnOrder::kMinPivot, 0.05, pool));
 }
 
+TEST(FactoredHessian, FewTokensAreDampedMore) {
+  EXPECT_DOUBLE_EQ(damping_for(65536, 512), 3.0 * 512 / 65536);
+  EXPECT_DOUBLE_EQ(damping_for(1'000'000, 512), 0.01);
+  EXPECT_DOUBLE_EQ(damping_for(512, 4096), 0.2);
+  EXPECT_DOUBLE_EQ(damping_for(0, 4096), 0.2);
+}
+
 }  // namespace
 }  // namespace nibble
