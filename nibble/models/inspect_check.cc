@@ -24,12 +24,15 @@ struct Count {
   size_t count = 0;
   size_t first = 0;
 
+  void add(size_t index) {
+    if (count++ == 0) first = index;
+  }
+
   template <class T, class Condition>
   static Count of(const std::vector<T>& values, Condition condition) {
     Count result;
     for (size_t i = 0; i < values.size(); ++i) {
-      if (!condition(values[i])) continue;
-      if (result.count++ == 0) result.first = i;
+      if (condition(values[i])) result.add(i);
     }
     return result;
   }
@@ -42,18 +45,28 @@ std::string sentence(const Count& found, size_t all, std::string_view things, co
 }
 
 void check_finite(const std::string& name, const Tensor& tensor, ModelCheck& check) {
-  const auto values = to_floats(tensor);
-  if (!values) return;
-  const Count nan = Count::of(*values, [](float value) { return std::isnan(value); });
-  const Count inf = Count::of(*values, [](float value) { return std::isinf(value); });
-  if (nan.count > 0) {
-    check.findings.push_back({"nan", Severity::kFault, name, nan.count,
-                              sentence(nan, values->size(), "values are NaN", tensor.shape)});
+  constexpr size_t kPiece = size_t{1} << 20;  // elements at a time: an embedding may be as large as memory
+  const size_t element = dtype_bits(tensor.dtype) / 8;
+  const size_t size = tensor.bytes.size() / element;
+  Count nan;
+  Count inf;
+  for (size_t begin = 0; begin < size; begin += kPiece) {
+    const size_t count = std::min(kPiece, size - begin);
+    const auto values =
+        to_floats({tensor.dtype, {count}, tensor.bytes.subspan(begin * element, count * element), nullptr});
+    if (!values) return;
+    for (size_t i = 0; i < count; ++i) {
+      if (std::isnan((*values)[i])) nan.add(begin + i);
+      if (std::isinf((*values)[i])) inf.add(begin + i);
+    }
   }
-  if (inf.count > 0) {
-    check.findings.push_back({"inf", Severity::kFault, name, inf.count,
-                              sentence(inf, values->size(), "values are infinite", tensor.shape)});
-  }
+  const auto add = [&](const char* kind, const Count& found, std::string_view things) {
+    if (found.count == 0) return;
+    check.findings.push_back(
+        {kind, Severity::kFault, name, found.count, sentence(found, size, things, tensor.shape)});
+  };
+  add("nan", nan, "values are NaN");
+  add("inf", inf, "values are infinite");
 }
 
 // All bytes of equal elements, as in the zero points of a symmetric file: those repeat in every module.

@@ -25,6 +25,8 @@ std::string some_of(const std::vector<std::string>& names) {
                      names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "");
 }
 
+std::string modules_text(size_t count) { return fmt::format("{} module{}", count, count == 1 ? "" : "s"); }
+
 // What decoding every module showed.
 struct Decoded {
   std::map<std::string, std::vector<std::string>> by_layout;  // "gptq, 4 bits, groups of 128" -> modules
@@ -99,7 +101,8 @@ Answer explain_layout(const InspectedFiles& files, const Decoded& decoded) {
   std::vector<std::string> layouts;
   for (const auto& [layout, modules] : decoded.by_layout) {
     layouts.push_back(layout);
-    answer.evidence.push_back(fmt::format("{} in {} modules: {}", layout, modules.size(), some_of(modules)));
+    answer.evidence.push_back(
+        fmt::format("{} in {}: {}", layout, modules_text(modules.size()), some_of(modules)));
   }
   answer.answer = layouts.empty() ? "none could be read" : fmt::format("{}", fmt::join(layouts, "; "));
   add_settings(files, {"bits", "group_size", "checkpoint_format", "version", "format"}, answer);
@@ -121,13 +124,13 @@ Answer explain_zero_points(const InspectedFiles& files, const Decoded& decoded) 
   for (const auto& [format, modules] : decoded.by_format) {
     rules.emplace(zero_point_rule(format));
     answer.evidence.push_back(
-        fmt::format("{} modules read as {}: {}", modules.size(), format, zero_point_rule(format)));
+        fmt::format("{} in {}: {}", format, modules_text(modules.size()), zero_point_rule(format)));
   }
   answer.answer = rules.empty() ? "unknown" : fmt::format("{}", fmt::join(rules, "; "));
   add_settings(files, {"checkpoint_format", "sym", "zero_point", "bnb_4bit_use_double_quant"}, answer);
   if (!decoded.nested.empty()) {
     answer.evidence.push_back(
-        fmt::format("absmax is quantized, too (nested_absmax) in {} modules", decoded.nested.size()));
+        fmt::format("absmax is quantized, too (nested_absmax) in {}", modules_text(decoded.nested.size())));
   }
   return answer;
 }
@@ -141,11 +144,10 @@ Answer explain_order(const InspectedFiles& files, const Decoded& decoded) {
                      files.checkpoint->find(module + ".weight_g_idx") != nullptr;
     with_g_idx += has ? 1u : 0u;
   }
-  answer.evidence.push_back(
-      fmt::format("{} of {} modules have g_idx; in {} of them it is not input / group_size", with_g_idx,
-                  files.quantized_modules.size(), decoded.reordered.size()));
-  answer.answer =
-      decoded.reordered.empty() ? "their own: input / group_size tells the group" : "g_idx tells the group";
+  answer.evidence.push_back(fmt::format("{} of {} have g_idx, {} with another order than input / group_size",
+                                        with_g_idx, modules_text(files.quantized_modules.size()),
+                                        decoded.reordered.size()));
+  answer.answer = decoded.reordered.empty() ? "their own" : "g_idx tells the group";
   const auto* gptq = std::get_if<GPTQConfig>(&*files.quantization.config);
   if (gptq != nullptr && gptq->desc_act && !gptq->static_groups && decoded.reordered.empty())
     answer.disagreed.emplace_back("desc_act is true, but no g_idx has an order: the data counts");
