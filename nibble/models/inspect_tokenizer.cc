@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "nibble/tokenizer/older_files.h"
 #include "nibble/tokenizer/sentencepiece_model.h"
 
 namespace nibble {
@@ -41,7 +42,7 @@ Expected<TokenizerFile> find_tokenizer_file(const ModelFiles& files) {
     found.evidence = named ? fmt::format("model.type is \"{}\"", found.kind) : "there is no model.type";
     return found;
   }
-  for (const char* const name : {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"}) {
+  for (const std::string_view name : kSentencePieceFiles) {
     NIBBLE_TRY(const auto bytes, files.read(name));
     if (!bytes) continue;
     const auto model = parse_sentencepiece_model(*bytes);
