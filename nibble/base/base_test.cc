@@ -11,6 +11,8 @@
 #include "nibble/base/dtype.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/memory.h"
+#include "nibble/base/printable.h"
+#include "nibble/base/shrunk_file.h"
 #include "nibble/base/tensor.h"
 #include "tests/support/fixtures.h"
 
@@ -24,6 +26,41 @@ TEST(Error, TheWayUpPutsPlacesInFront) {
   const Status outer = at("model.safetensors", inner());
   ASSERT_FALSE(outer.has_value());
   EXPECT_EQ(to_string(outer.error()), "model.safetensors: lm_head.weight: 3 bytes\n  Fetch it again.");
+}
+
+TEST(Error, WhatAFileSaysCannotCommandTheTerminal) {
+  const Error error{ErrorCode::kDataLoss, "unknown dtype \"\x1b[2J\n\u009bh\x7f\"", "a\rb", "Fetch\tit."};
+  EXPECT_EQ(to_string(error), "a\\x0db: unknown dtype \"\\x1b[2J\\x0a\\x9bh\\x7f\"\n  Fetch\\x09it.");
+}
+
+TEST(Printable, LinesOfAListStay) { EXPECT_EQ(printable("changed:\n  a\n  b\n"), "changed:\n  a\n  b\\x0a"); }
+
+TEST(Printable, LongTextsLoseTheirMiddle) {
+  EXPECT_EQ(printable("abcdefghij", 10), "abcdefghij");
+  EXPECT_EQ(printable("abcdefghijk", 4), "ab[... 7 bytes ...]jk");
+  EXPECT_EQ(printable("\u4f60\u4f60\u4f60", 4), "[... 9 bytes ...]") << "no half characters";
+}
+
+TEST(MappedFile, AFileThatShrinksIsAnErrorNotACrash) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "model.safetensors";
+  ASSERT_TRUE(write_file(path, std::string(20000, 'x')).has_value());
+  const auto file = MappedFile::open(path).value();
+  EXPECT_TRUE(file->check_size().has_value());
+  std::filesystem::resize_file(path, 30000);
+  EXPECT_TRUE(file->check_size().has_value()) << "what was mapped is still there";
+  std::filesystem::resize_file(path, 100);
+  const Status shrunk = file->check_size();
+  ASSERT_FALSE(shrunk.has_value());
+  EXPECT_EQ(shrunk.error().code, ErrorCode::kDataLoss);
+  EXPECT_EQ(shrunk.error().what, "the file had 20000 bytes when it was opened, and has 100 now");
+  // Whoever reads on all the same: the program's handler.
+  const auto read_on = [&file] {
+    install_shrunk_file_handler();
+    std::exit(static_cast<int>(file->bytes()[19999]));
+  };
+  EXPECT_EXIT(read_on(), testing::ExitedWithCode(1),
+              "^error: .*model.safetensors: the file has become shorter while it was read\n  Another");
 }
 
 TEST(DType, BothSpellingsGoBothWays) {

@@ -1,5 +1,7 @@
 #include "nibble/base/error.h"
 
+#include "nibble/base/printable.h"
+
 namespace nibble {
 
 Error Error::at(std::string_view outer) && {
@@ -13,8 +15,9 @@ Error Error::with_fix(std::string_view how) && {
 }
 
 std::string to_string(const Error& error) {
-  std::string text = error.where.empty() ? error.what : fmt::format("{}: {}", error.where, error.what);
-  if (!error.fix.empty()) text += fmt::format("\n  {}", error.fix);
+  std::string text = printable(error.what);
+  if (!error.where.empty()) text = fmt::format("{}: {}", printable(error.where), text);
+  if (!error.fix.empty()) text += fmt::format("\n  {}", printable(error.fix));
   return text;
 }
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <mutex>
 
+#include "nibble/base/printable.h"
+
 namespace nibble {
 namespace {
 
@@ -19,7 +21,7 @@ LogLevel log_level() { return g_level; }
 
 void log_line(LogLevel needed, std::string_view text) {
   if (g_level < needed) return;
-  const std::string line = fmt::format("{}\n", text);
+  const std::string line = fmt::format("{}\n", printable(text));
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "nibble/base/shrunk_file.h"
+
 namespace nibble {
 namespace {
 
@@ -45,21 +47,40 @@ Expected<std::pair<int, size_t>> open_regular(const std::filesystem::path& path)
 
 }  // namespace
 
-MappedFile::MappedFile(std::filesystem::path path, const std::byte* data, size_t size)
-    : path_(std::move(path)), data_(data), size_(size) {}
+MappedFile::MappedFile(std::filesystem::path path, int fd, const std::byte* data, size_t size)
+    : path_(std::move(path)), fd_(fd), data_(data), size_(size) {
+  if (size_ > 0) add_mapping(bytes(), path_.c_str());
+}
 
 MappedFile::~MappedFile() {
-  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (size_ > 0) {
+    remove_mapping(bytes());
+    ::munmap(const_cast<std::byte*>(data_), size_);
+  }
+  ::close(fd_);
 }
 
 Expected<std::shared_ptr<const MappedFile>> MappedFile::open(const std::filesystem::path& path) {
   NIBBLE_TRY(const auto opened, open_regular(path));
-  const FileDescriptor file{opened.first};
-  const size_t size = opened.second;
-  if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(path, nullptr, 0));
-  void* const data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  if (data == MAP_FAILED) return system_failure(path, errno);
-  return std::shared_ptr<const MappedFile>(new MappedFile(path, static_cast<const std::byte*>(data), size));
+  const auto [fd, size] = opened;
+  void* const data = size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (data == MAP_FAILED) {
+    const int error = errno;
+    ::close(fd);
+    return system_failure(path, error);
+  }
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(path, fd, static_cast<const std::byte*>(data), size));
+}
+
+Status MappedFile::check_size() const {
+  struct stat status = {};
+  if (::fstat(fd_, &status) != 0) return system_failure(path_, errno);
+  const auto size = static_cast<size_t>(status.st_size);
+  if (size >= size_) return {};
+  return fail(ErrorCode::kDataLoss, "the file had {} bytes when it was opened, and has {} now", size_, size)
+      .at(path_.string())
+      .with_fix("Another program has changed it: fetch the file again, and leave it alone while it is used.");
 }
 
 void drop_pages(std::span<const std::byte> bytes) {

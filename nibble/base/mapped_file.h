@@ -12,8 +12,8 @@
 namespace nibble {
 
 // A file mapped read-only. Shared by every tensor that lies in it. Immutable.
-// A file that another process shortens while it is mapped raises SIGBUS, as for every program
-// that maps files; Nibble itself only ever replaces files (atomic_file.h).
+// Nibble itself only ever replaces files (atomic_file.h); for a file that another process shortens while it
+// is mapped see shrunk_file.h.
 class MappedFile {
  public:
   static Expected<std::shared_ptr<const MappedFile>> open(const std::filesystem::path& path);
@@ -24,10 +24,14 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
+  // kDataLoss once the file is shorter than it was when it was mapped: reading its last bytes would be fatal.
+  Status check_size() const;
+
  private:
-  MappedFile(std::filesystem::path path, const std::byte* data, size_t size);
+  MappedFile(std::filesystem::path path, int fd, const std::byte* data, size_t size);
 
   const std::filesystem::path path_;
+  const int fd_;
   const std::byte* const data_;
   const size_t size_;
 };

@@ -150,7 +150,7 @@ void expect_same(const Walked& ours, const Walked& other) {
 
 TEST_P(EveryArchitecture, AnyNumberOfThreadsGivesTheSameBits) {
   std::vector<Walked> walks;
-  for (const size_t threads : {1, 2, 3}) {
+  for (const size_t threads : {1u, 2u, 3u}) {
     WalkedModel model(GetParam(), some_tokens(kSequences, vocab_size_), exact_options(), threads);
     walks.push_back(walk_coarsely(model));
     expect_same(walks.back(), walks.front());

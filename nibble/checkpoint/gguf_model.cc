@@ -160,6 +160,7 @@ class GgufCheckpoint final : public Checkpoint {
     const auto found = sources_.find(name);
     if (found == sources_.end()) return fail(ErrorCode::kNotFound, "the checkpoint has no tensor {}", name);
     const Source& source = found->second;
+    NIBBLE_RETURN_IF_ERROR(files_.file_of(source.tensor).check_size());
     auto tensor = at(file_of(name), at(source.gguf_name, import(source)));
     // They are read once, as a rule, and would count twice beside what was made of them.
     drop_pages(files_.bytes_of(source.tensor));

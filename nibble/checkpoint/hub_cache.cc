@@ -105,6 +105,26 @@ std::vector<std::string> names_in(const fs::path& folder) {
 }
 
 // models--org--name/refs/REVISION holds the name of the snapshot; REVISION may also be one itself.
+namespace {
+
+// The files of a snapshot are links to ../../blobs. One that leads out of the repository's folder was put
+// there by somebody else, and would be read, and copied, as if the model had it.
+Expected<fs::path> check_links(const fs::path& repo_folder, fs::path snapshot) {
+  std::error_code error;
+  const fs::path inside = fs::canonical(repo_folder, error);
+  for (const std::string& name : names_in(snapshot)) {
+    if (!fs::is_symlink(snapshot / name, error)) continue;
+    const fs::path target = fs::weakly_canonical(snapshot / name, error).lexically_relative(inside);
+    if (!error && !target.empty() && *target.begin() != "..") continue;
+    return fail(ErrorCode::kDataLoss, "a link that leads out of the cache's folder of this model")
+        .at((snapshot / name).string())
+        .with_fix("Remove the link, and run nibble pull again.");
+  }
+  return snapshot;
+}
+
+}  // namespace
+
 Expected<fs::path> find_snapshot(const fs::path& repo_folder, const RepoName& name) {
   const fs::path snapshots = repo_folder / "snapshots";
   const fs::path reference = repo_folder / "refs" / name.revision;
@@ -115,13 +135,13 @@ Expected<fs::path> find_snapshot(const fs::path& repo_folder, const RepoName& na
     if (!is_safe_part(commit)) {
       return fail(ErrorCode::kDataLoss, "\"{}\" is not a commit hash", commit).at(reference.string());
     }
-    if (is_folder(snapshots / commit)) return snapshots / commit;
+    if (is_folder(snapshots / commit)) return check_links(repo_folder, snapshots / commit);
     return fail(ErrorCode::kNotFound, "{} names commit {}, of which there are no files", name.revision,
                 commit)
         .at(repo_folder.string());
   }
   if (name.revision.find('/') == std::string::npos && is_folder(snapshots / name.revision)) {
-    return snapshots / name.revision;
+    return check_links(repo_folder, snapshots / name.revision);
   }
   const auto known = names_in(repo_folder / "refs");
   return fail(ErrorCode::kNotFound, "the cache has no revision {}{}", name.revision,

@@ -44,7 +44,8 @@ std::filesystem::path expand_home(const std::string& path);
 // "models--org--name".
 std::string repo_folder_name(std::string_view repo);
 
-// The folder of the revision under CACHE/models--org--name. kNotFound where the cache has not got it.
+// The folder of the revision under CACHE/models--org--name. kNotFound where the cache has not got it,
+// kDataLoss where one of its links leads out of that folder.
 Expected<std::filesystem::path> find_snapshot(const std::filesystem::path& repo_folder, const RepoName& name);
 
 // A word of letters, digits and "._-+": as a part of a path it cannot lead out of its folder.

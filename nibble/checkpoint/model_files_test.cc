@@ -54,6 +54,28 @@ class FindModelTest : public testing::Test {
   std::map<std::string, std::string> saved_;
 };
 
+TEST_F(FindModelTest, LinksOfTheCacheStayInIt) {
+  const auto hub = folder_.path() / ".cache/huggingface/hub";
+  add_repo(".cache/huggingface/hub");
+  folder_.add(".cache/huggingface/hub/models--org--name/blobs/b10b", "a blob");
+  folder_.add("secret.txt", "secret");
+  const auto snapshot = hub / "models--org--name/snapshots/decade";
+  std::filesystem::create_symlink("../../blobs/b10b", snapshot / "tokenizer.json");
+  std::filesystem::create_symlink("../../blobs/gone", snapshot / "vocab.json");
+  const auto files = find_model("org/name", "decade");
+  ASSERT_TRUE(files) << to_string(files.error());
+  EXPECT_EQ(files->read_required("tokenizer.json").value_or("none"), "a blob");
+
+  for (const auto& target :
+       {std::filesystem::path("../../../../../../secret.txt"), folder_.path() / "secret.txt"}) {
+    std::filesystem::create_symlink(target, snapshot / "merges.txt");
+    const auto refused = find_model("org/name", "decade");
+    ASSERT_FALSE(refused) << target;
+    EXPECT_THAT(to_string(refused.error()), testing::HasSubstr("merges.txt: a link that leads out of"));
+    std::filesystem::remove(snapshot / "merges.txt");
+  }
+}
+
 TEST_F(FindModelTest, AFolderIsAModel) {
   folder_.add("m/config.json", "{}");
   folder_.add("m/sub/other.json", "{}");

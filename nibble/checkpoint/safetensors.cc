@@ -205,6 +205,7 @@ Expected<Tensor> SafetensorsFile::tensor(std::string_view name) const {
   if (found == header_.tensors.end()) {
     return fail(ErrorCode::kNotFound, "there is no tensor {}", name).at(file_->path().string());
   }
+  NIBBLE_RETURN_IF_ERROR(file_->check_size());
   const SafetensorsEntry& entry = found->second;
   return Tensor{entry.info.dtype, entry.info.shape,
                 file_->bytes().subspan(header_.data_start + entry.begin, entry.end - entry.begin), file_};

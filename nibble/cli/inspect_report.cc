@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "nibble/base/memory.h"
+#include "nibble/base/printable.h"
 #include "nibble/models/inspect_model.h"
 
 namespace nibble {
@@ -75,7 +76,7 @@ std::string to_text(const ModelSummary& summary) {
   constexpr size_t kShownExceptions = 8;
   std::string out;
   const auto line = [&out](std::string_view label, std::string_view value) {
-    out += fmt::format("{:<24} {}\n", label, value);
+    out += fmt::format("{:<24} {}\n", printable(label), printable(value));
   };
   line("model", summary.model);
   line("architecture", fmt::format("{} ({}){}", summary.architecture.empty() ? "?" : summary.architecture,

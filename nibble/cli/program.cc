@@ -12,6 +12,7 @@
 
 #include "nibble/base/cancel.h"
 #include "nibble/base/cpu_target.h"
+#include "nibble/base/shrunk_file.h"
 #include "nibble/base/suggest.h"
 #include "nibble/cli/build_info.h"
 #include "nibble/cli/command_table.h"
@@ -219,6 +220,7 @@ int run_program(const std::vector<std::string>& arguments) {
   hold_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // write() says EPIPE instead: output.h
   install_cancel_handler();
+  install_shrunk_file_handler();
   const Status status = guarded_dispatch(arguments);
   if (status) return result_status();
   report(status.error(), wants_json(arguments));

@@ -45,8 +45,7 @@ void check_values(const BitsAndBytesConfig& config, Faults& faults) {
 Expected<BitsAndBytesConfig> BitsAndBytesConfig::from_json(const Json& json) {
   Faults faults;
   BitsAndBytesConfig config;
-  config.json = json.is_object() ? json : Json::object();
-  if (!json.is_object()) faults.add("it is {}, but must be an object", json_type_name(json));
+  config.json = with_lower_case_keys(json, faults);
   FieldReader reader(config.json, faults);
 
   // GPTQModel calls a layout of its own "bitsandbytes" too; it has neither of Transformers' flags.

@@ -155,8 +155,7 @@ Expected<bool> matches_target(const std::string& target, std::string_view module
 Expected<CompressedTensorsConfig> CompressedTensorsConfig::from_json(const Json& source) {
   Faults faults;
   CompressedTensorsConfig config;
-  config.json = source.is_object() ? source : Json::object();
-  if (!source.is_object()) faults.add("it is {}, but must be an object", json_type_name(source));
+  config.json = with_lower_case_keys(source, faults);
   const Json& json = config.json;
   FieldReader reader(json, faults);
   std::string format(kFormat);

@@ -6,6 +6,7 @@
 #include "nibble/base/log.h"
 #include "nibble/config/config_fields.h"
 #include "nibble/config/fields.h"
+#include "nibble/config/file_error.h"
 
 namespace nibble {
 namespace {
@@ -195,7 +196,7 @@ Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files) {
   for (const char* const name : kQuantizeConfigFiles) {
     NIBBLE_TRY(const std::optional<std::string> text, files.read(name));
     if (!text) continue;
-    NIBBLE_TRY(Json json, at(name, parse_json(*text)));
+    NIBBLE_TRY(Json json, at_file(name, parse_json(*text)));
     return std::optional<Json>(std::move(json));
   }
   return std::optional<Json>();
@@ -214,11 +215,11 @@ Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,
 
   std::optional<QuantizationConfig> own;
   if (quantize_config && !quantize_config->is_null()) {
-    NIBBLE_TRY(own, at(kOwnFile, quantization_config_from_json(with_quant_method(*quantize_config))));
+    NIBBLE_TRY(own, at_file(kOwnFile, quantization_config_from_json(with_quant_method(*quantize_config))));
   }
   if (has_in_config) {
     NIBBLE_TRY(resolved.config,
-               at("config.json: quantization_config", quantization_config_from_json(*in_config)));
+               at_file("config.json: quantization_config", quantization_config_from_json(*in_config)));
     if (own) NIBBLE_RETURN_IF_ERROR(check_agreement(*resolved.config, *own));
   } else {
     resolved.config = own;

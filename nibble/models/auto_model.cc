@@ -8,6 +8,7 @@
 #include "nibble/base/temporary_folder.h"
 #include "nibble/checkpoint/checkpoint.h"
 #include "nibble/checkpoint/model_files.h"
+#include "nibble/config/file_error.h"
 #include "nibble/models/decoder.h"
 #include "nibble/models/load_weights.h"
 #include "nibble/models/module_slots.h"
@@ -78,8 +79,8 @@ Expected<GenerationConfig> read_generation_config(const ModelFiles& files, const
   GenerationConfig generation;
   NIBBLE_TRY(const std::optional<std::string> text, files.read("generation_config.json"));
   if (text) {
-    NIBBLE_TRY(const Json json, at("generation_config.json", parse_json(*text)));
-    NIBBLE_TRY(generation, at("generation_config.json", GenerationConfig::from_json(json)));
+    NIBBLE_TRY(const Json json, at_file("generation_config.json", parse_json(*text)));
+    NIBBLE_TRY(generation, at_file("generation_config.json", GenerationConfig::from_json(json)));
   }
   if (generation.bos_token_id.empty()) generation.bos_token_id = config.bos_token_id;
   if (generation.eos_token_id.empty()) generation.eos_token_id = config.eos_token_id;
@@ -179,8 +180,8 @@ Expected<std::unique_ptr<CausalLM>> load_pretrained(ModelFiles files, const From
   DecoderOrigin origin;
   origin.files = std::move(files);
   NIBBLE_TRY(const std::string config_text, origin.files.read_required("config.json"));
-  NIBBLE_TRY(const Json config_json, at("config.json", parse_json(config_text)));
-  NIBBLE_TRY(PretrainedConfig config, at("config.json", PretrainedConfig::from_json(config_json)));
+  NIBBLE_TRY(const Json config_json, at_file("config.json", parse_json(config_text)));
+  NIBBLE_TRY(PretrainedConfig config, at_file("config.json", PretrainedConfig::from_json(config_json)));
   NIBBLE_TRY(DecoderSpec spec, make_decoder_spec(config));
   NIBBLE_TRY(origin.generation, read_generation_config(origin.files, config));
   NIBBLE_TRY(const std::optional<Json> quantize_config, read_quantize_config(origin.files));

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <map>
-#include <memory>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "nibble/checkpoint/checkpoint.h"
-#include "nibble/config/pretrained_config.h"
-#include "nibble/config/quantization_config.h"
-#include "nibble/models/architecture.h"
-#include "nibble/models/module_slots.h"
-#include "nibble/models/transposed_checkpoint.h"
+#include "nibble/models/inspect_files.h"
+#include "nibble/models/inspect_tokenizer.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -167,45 +162,6 @@ void split_layouts(const WeightCensus& census, ModelSummary& summary) {
   }
 }
 
-bool is_known(const std::string& model_type) {
-  const auto rows = architectures();
-  return std::any_of(rows.begin(), rows.end(),
-                     [&](const Architecture& row) { return row.model_type == model_type; });
-}
-
-// The shape of a module stored as codes, against the one that the architecture gives it.
-Status check_shape(const Checkpoint& checkpoint, const ModuleSlot& slot,
-                   const QuantizationConfig& quantization) {
-  NIBBLE_TRY(const ModuleSummary found, summarize_module(checkpoint, slot.name, quantization));
-  const Shape shape = {found.out_features, found.in_features};
-  if (shape == slot.shape) return {};
-  return fail(ErrorCode::kDataLoss, "its tensors hold a weight {}, but config.json says {}",
-              shape_name(shape), shape_name(slot.shape))
-      .at(slot.name)
-      .with_fix("The file belongs to another model, or is damaged: fetch it again.");
-}
-
-// Missing, misshapen and unused tensors of a model that Nibble runs.
-Status check_tensors(const Checkpoint& checkpoint, const PretrainedConfig& config,
-                     const std::optional<QuantizationConfig>& quantization) {
-  NIBBLE_TRY(const DecoderSpec spec, make_decoder_spec(config));
-  const bool prefix_missing = prefix_is_missing(checkpoint, spec);
-  const auto slots = module_slots(spec, config, prefix_missing);
-  const std::vector<std::string> modules = quantized_modules(checkpoint);
-  SlotCheckOptions options;
-  options.quantized = {modules.begin(), modules.end()};
-  options.tied_head = config.tie_word_embeddings;
-  const std::shared_ptr<const Checkpoint> borrowed(std::shared_ptr<const Checkpoint>(), &checkpoint);
-  NIBBLE_RETURN_IF_ERROR(
-      check_slots(*transpose_linears(borrowed, spec, prefix_missing), slots, spec, options));
-  for (const ModuleSlot& slot : slots) {
-    if (quantization && options.quantized.count(slot.name) > 0) {
-      NIBBLE_RETURN_IF_ERROR(check_shape(checkpoint, slot, *quantization));
-    }
-  }
-  return {};
-}
-
 // Sizes under their names in config.json, whichever of them there are.
 Json config_values(const Json& json) {
   Json out = Json::object();
@@ -243,26 +199,12 @@ void fill_from_config(const PretrainedConfig& config, ModelSummary& summary) {
 }
 
 Status find_tokenizer(const ModelFiles& files, ModelSummary& summary) {
+  NIBBLE_TRY(const TokenizerFile found, find_tokenizer_file(files));
   NIBBLE_TRY(const auto jinja, files.read("chat_template.jinja"));
-  NIBBLE_TRY(const auto tokenizer_config, files.read("tokenizer_config.json"));
-  summary.chat_template = jinja.has_value();
-  if (tokenizer_config) {
-    NIBBLE_TRY(const Json json, at("tokenizer_config.json", parse_json(*tokenizer_config)));
-    if (json.is_object() && json.contains("chat_template") && !json["chat_template"].is_null()) {
-      summary.chat_template = true;
-    }
-  }
-  NIBBLE_TRY(const auto text, files.read("tokenizer.json"));
-  if (text) {
-    NIBBLE_TRY(const Json json, at("tokenizer.json", parse_json(*text)));
-    const Json::json_pointer type("/model/type");
-    const bool named = json.contains(type) && json[type].is_string();
-    summary.tokenizer = named ? json[type].get<std::string>() : "tokenizer.json without a model type";
-    return {};
-  }
-  const std::vector<std::string> names = files.list();
-  const bool sentencepiece = std::find(names.begin(), names.end(), "tokenizer.model") != names.end();
-  summary.tokenizer = sentencepiece ? "SentencePiece (tokenizer.model)" : "none";
+  const Json& config = found.tokenizer_config;
+  summary.chat_template = jinja || (config.is_object() && !config.value("chat_template", Json()).is_null());
+  const bool is_usual = found.file.empty() || found.file == "tokenizer.json";
+  summary.tokenizer = is_usual ? found.kind : fmt::format("{} ({})", found.kind, found.file);
   return {};
 }
 
@@ -273,53 +215,32 @@ double bits_each(size_t bytes, size_t weights) {
 }  // namespace
 
 Expected<ModelSummary> inspect_model(const ModelFiles& files) {
+  NIBBLE_TRY(const InspectedFiles opened, open_inspected(files));
+  NIBBLE_RETURN_IF_ERROR(at(files.name, check_tensors(opened)));
+  const Json& json = opened.json;
   ModelSummary summary;
   summary.model = files.name;
-  NIBBLE_TRY(const std::string text, files.read_required("config.json"));
-  NIBBLE_TRY(const Json json, at("config.json", parse_json(text)));
-  if (!json.is_object()) {
-    return fail(ErrorCode::kDataLoss, "{}, but a configuration is an object", json_type_name(json))
-        .at(fmt::format("{}: config.json", files.name))
-        .with_fix("Fetch the file again.");
-  }
-  if (json.contains("model_type") && json["model_type"].is_string()) {
-    summary.model_type = json["model_type"].get<std::string>();
-  }
+  summary.model_type = opened.model_type;
+  summary.supported = opened.supported;
   const Json::json_pointer first_architecture("/architectures/0");
   if (json.contains(first_architecture) && json[first_architecture].is_string()) {
     summary.architecture = json[first_architecture].get<std::string>();
   }
-
-  auto config = PretrainedConfig::from_json(json);
-  summary.supported = is_known(summary.model_type);
-  if (summary.supported && !config) return Failure(std::move(config).error().at("config.json"));
   summary.config = config_values(json);
   summary.context_length = context_length(json);
-  if (config) fill_from_config(*config, summary);
+  if (opened.config) fill_from_config(*opened.config, summary);
 
-  NIBBLE_TRY(const std::optional<Json> old_config, read_quantize_config(files));
-  NIBBLE_TRY(const ResolvedQuantization quantization, resolve_quantization(json, old_config, std::nullopt));
-  summary.method = quantization.config ? std::string(quant_method(*quantization.config)) : "none";
-  NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
-  const std::vector<std::string> modules = quantized_modules(*checkpoint);
-  if (!modules.empty() && !quantization.config) {
-    return fail(ErrorCode::kDataLoss, "{} is stored as codes, but config.json has no quantization_config",
-                modules.front())
-        .at(files.name)
-        .with_fix("Add the model's quantize_config.json, or fetch config.json again.");
-  }
-  if (summary.supported) {
-    NIBBLE_RETURN_IF_ERROR(at(files.name, check_tensors(*checkpoint, *config, quantization.config)));
-  }
-  const bool tied =
-      config ? config->tie_word_embeddings : json.value("tie_word_embeddings", Json(false)) == true;
+  const std::optional<QuantizationConfig>& quantization = opened.quantization.config;
+  summary.method = quantization ? std::string(quant_method(*quantization)) : "none";
+  const bool tied = opened.config ? opened.config->tie_word_embeddings
+                                  : json.value("tie_word_embeddings", Json(false)) == true;
   NIBBLE_TRY(const WeightCensus census,
-             at(files.name, count_weights(*checkpoint, quantization.config, tied)));
+             at(files.name, count_weights(*opened.checkpoint, quantization, tied)));
   split_layouts(census, summary);
   summary.quantized_modules = census.quantized_modules;
   summary.parameters = census.parameters;
   summary.bytes = census.bytes;
-  summary.file_bytes = checkpoint->file_bytes();
+  summary.file_bytes = opened.checkpoint->file_bytes();
   summary.linear_bits_per_weight = bits_each(census.linear_weight_bytes, census.linear_weights);
   summary.bits_per_weight = bits_each(census.bytes.total(), census.parameters);
   NIBBLE_RETURN_IF_ERROR(at(files.name, find_tokenizer(files, summary)));

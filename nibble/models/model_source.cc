@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "nibble/base/check.h"
+#include "nibble/config/file_error.h"
 #include "nibble/models/transposed_checkpoint.h"
 #include "nibble/quantization/float_blocks.h"
 #include "nibble/quantization/formats/formats.h"
@@ -54,8 +55,8 @@ Expected<ModelSource> ModelSource::open(const ModelFiles& files,
   source.checkpoint = std::move(checkpoint);
   source.tokenizer_bytes = tokenizer_bytes_of(files);
   NIBBLE_TRY(const std::string text, files.read_required("config.json"));
-  NIBBLE_TRY(const Json json, at("config.json", parse_json(text)));
-  NIBBLE_TRY(source.config, at("config.json", PretrainedConfig::from_json(json)));
+  NIBBLE_TRY(const Json json, at_file("config.json", parse_json(text)));
+  NIBBLE_TRY(source.config, at_file("config.json", PretrainedConfig::from_json(json)));
   NIBBLE_TRY(source.spec, make_decoder_spec(source.config));
   NIBBLE_TRY(const std::optional<Json> quantize_config, read_quantize_config(files));
   NIBBLE_TRY(const ResolvedQuantization resolved, resolve_quantization(json, quantize_config, std::nullopt));

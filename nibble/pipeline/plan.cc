@@ -258,9 +258,10 @@ Expected<QuantizePlan> make_plan(const ModelSource& source, const Jobs& jobs, co
   }
   for (const auto& [name, info] : written->tensors()) {
     const size_t bytes = num_bytes(info).value_or(0);
-    const bool of_a_job = std::any_of(modules.begin(), modules.end(), [&](const std::string& module) {
-      return name.starts_with(module + ".") && !name.ends_with(".bias");
-    });
+    const bool of_a_job =
+        std::any_of(modules.begin(), modules.end(), [&name = name](const std::string& module) {
+          return name.starts_with(module + ".") && !name.ends_with(".bias");
+        });
     const bool stays = !of_a_job || std::holds_alternative<BitsAndBytesConfig>(jobs.config);
     if (stays) plan.output_bytes += bytes;
     if (of_a_job && stays) codes += bytes;

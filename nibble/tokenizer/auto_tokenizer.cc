@@ -2,6 +2,7 @@
 #include <array>
 #include <utility>
 
+#include "nibble/config/file_error.h"
 #include "nibble/tokenizer/json_fields.h"
 #include "nibble/tokenizer/older_files.h"
 #include "nibble/tokenizer/tokenizer.h"
@@ -68,10 +69,10 @@ Expected<Tokenizer> AutoTokenizer::from_files(const ModelFiles& files) {
   NIBBLE_TRY(const Json special_tokens_map, at(files.name, read_json(files, "special_tokens_map.json")));
   NIBBLE_TRY(std::optional<std::string> chat_template, files.read("chat_template.jinja"));
   if (!tokenizer_json) {
-    return at(files.name, from_older_files(files, config, special_tokens_map, std::move(chat_template)));
+    return at_file(files.name, from_older_files(files, config, special_tokens_map, std::move(chat_template)));
   }
-  return at(files.name,
-            Tokenizer::from_json(*tokenizer_json, config, special_tokens_map, std::move(chat_template)));
+  return at_file(files.name,
+                 Tokenizer::from_json(*tokenizer_json, config, special_tokens_map, std::move(chat_template)));
 }
 
 }  // namespace nibble

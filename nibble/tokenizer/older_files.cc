@@ -1,6 +1,5 @@
 #include "nibble/tokenizer/older_files.h"
 
-#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,12 +9,6 @@
 #include "nibble/tokenizer/sentencepiece_model.h"
 
 namespace nibble {
-namespace {
-
-constexpr std::array<std::string_view, 3> kSentencePieceFiles = {"tokenizer.model", "spiece.model",
-                                                                 "sentencepiece.bpe.model"};
-
-}  // namespace
 
 Expected<std::optional<ConvertedTokenizer>> convert_older_files(const ModelFiles& files,
                                                                 const TokenizerSettings& settings) {

@@ -4,13 +4,19 @@
 // Models without tokenizer.json: tokenizer.model (SentencePiece), vocab.json with merges.txt, or vocab.txt.
 // They are turned into the tokenizer.json that Transformers 5 makes of them.
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "nibble/base/json.h"
 #include "nibble/checkpoint/model_files.h"
 
 namespace nibble {
+
+// Names of SentencePiece's file; the first that is there counts.
+inline constexpr std::array<std::string_view, 3> kSentencePieceFiles = {"tokenizer.model", "spiece.model",
+                                                                        "sentencepiece.bpe.model"};
 
 // What stands beside the vocabulary; null where the model has no such file.
 struct TokenizerSettings {

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "nibble/config/file_error.h"
 #include "nibble/tokenizer/json_fields.h"
 #include "nibble/tokenizer/tokenizer.h"
 #include "nibble/tokenizer/tokenizer_state.h"
@@ -35,12 +36,12 @@ Expected<ChatTemplates> load_chat_templates(const Json& tokenizer_config,
                                             std::optional<std::string> chat_template) {
   ChatTemplates templates;
   if (chat_template) {
-    templates.emplace("default", at("chat_template.jinja", ChatTemplate::parse(*chat_template)));
+    templates.emplace("default", at_file("chat_template.jinja", ChatTemplate::parse(*chat_template)));
     return templates;
   }
   NIBBLE_TRY(const std::vector<NamedTemplate> named, read_chat_templates(tokenizer_config));
   for (const NamedTemplate& one : named) {
-    templates.emplace(one.name, at("chat_template", ChatTemplate::parse(one.source)));
+    templates.emplace(one.name, at_file("chat_template", ChatTemplate::parse(one.source)));
   }
   return templates;
 }

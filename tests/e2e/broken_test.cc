@@ -7,8 +7,7 @@
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/mapped_file.h"
-#include "nibble/checkpoint/checkpoint_writer.h"
-#include "nibble/checkpoint/safetensors.h"
+#include "tests/e2e/model_copy.h"
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
 
@@ -18,38 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
-
-// A copy of a model that a test may damage.
-class ModelCopy {
- public:
-  explicit ModelCopy(const std::string& name) {
-    for (const auto& entry : fs::directory_iterator(model(name))) {
-      fs::copy_file(entry.path(), path() / entry.path().filename());
-      fs::permissions(path() / entry.path().filename(), fs::perms::owner_write, fs::perm_options::add);
-    }
-  }
-  fs::path path() const { return folder_.path(); }
-
-  std::map<std::string, Tensor> tensors() const {
-    const auto file = SafetensorsFile::open(path() / "model.safetensors");
-    std::map<std::string, Tensor> out;
-    for (const auto& [name, entry] : file->header().tensors) out[name] = file->tensor(name).value();
-    return out;
-  }
-  void write(const std::map<std::string, Tensor>& tensors) const {
-    ASSERT_TRUE(write_safetensors(path() / "model.safetensors", tensors).has_value());
-  }
-  void edit_config(const std::function<void(Json&)>& edit) const {
-    Json config = parse_json(read_text_file(path() / "config.json").value()).value();
-    edit(config);
-    ASSERT_TRUE(write_file(path() / "config.json", config.dump(2)).has_value());
-  }
-  ProgramResult run() const { return run_program({"run", path().string(), "-p", "x", "-n", "1"}); }
-  ProgramResult inspect() const { return run_program({"inspect", path().string()}); }
-
- private:
-  TemporaryFolder folder_;
-};
 
 void expect_error(const ProgramResult& result, int status,
                   const testing::Matcher<const std::string&>& message) {
@@ -189,6 +156,12 @@ fs::path complete(const std::string& name, const TemporaryFolder& folder) {
   return out;
 }
 
+// The one difference from a good model, in the words of who made it.
+std::string why(const std::string& name) {
+  std::string text = read_text_file(data_folder() / "malformed" / name / "why.txt").value_or("");
+  return text.substr(0, text.find_last_not_of(" \n") + 1);
+}
+
 class Malformed : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Folders, Malformed, testing::ValuesIn(malformed_names()), [](const auto& test) {
   std::string name = test.param;
@@ -236,6 +209,49 @@ TEST_P(Malformed, IsRefusedInOneLine) {
     EXPECT_GT(result.status, 0) << result;
     EXPECT_TRUE(is_one_error(result.err)) << result;
   }
+}
+
+// What can be said in a cell of a table, whatever it is; `folder` is not the same in every run.
+std::string as_cell(std::string text, const std::string& folder) {
+  for (size_t at = 0; (at = text.find(folder, at)) != text.npos;) text.replace(at, folder.size(), "");
+  std::string out;
+  for (const char c : text) {
+    if (c == '|' || c == '<' || c == '*' || c == '_' || c == '`') out += '\\';
+    if (c == '\n') {
+      out += "<br>";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+// docs/malformed.md is what a user sees: a changed message changes the document.
+TEST(MalformedList, TheDocumentHasTheMessagesOfToday) {
+  std::string table =
+      "# Broken files, and what Nibble says\n\n"
+      "Each folder of `tests/data/malformed` is a small model with one thing wrong. This is what `nibble "
+      "run` says to\n"
+      "it, written and checked by `tests/e2e/broken_test.cc`. Of a chat template that fails while it is "
+      "rendered the\n"
+      "status is 2: the conversation may be what it does not take. Two templates of attackers print "
+      "nothing.\n\n"
+      "| folder | what is wrong | status | message |\n| --- | --- | --- | --- |\n";
+  for (const std::string& name : malformed_names()) {
+    const TemporaryFolder folder;
+    const std::string path = complete(name, folder).string();
+    const ProgramResult result = run_program({"run", path, "-p", "aaaa", "-n", "1"});
+    std::string message =
+        result.status == 0 ? "" : result.err.substr(0, result.err.find_last_not_of('\n') + 1);
+    message = as_cell(std::move(message), folder.path().string() + "/");
+    table += fmt::format("| {} | {} | {} | {} |\n", name, as_cell(why(name), "\1"), result.status, message);
+  }
+  const fs::path document = data_folder() / "../../docs/malformed.md";
+  const fs::path current = fs::current_path() / "malformed.md";
+  if (read_text_file(document).value_or("") == table) return;
+  ASSERT_TRUE(write_file(current, table).has_value());
+  ADD_FAILURE() << "read the new messages as a user would, then: cp " << current << " "
+                << fs::weakly_canonical(document);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ struct ProgramResult {
   int status = -1;  // exit status; -1 if it did not exit by itself
   int signal = 0;   // that killed it
   bool timed_out = false;
+  size_t peak_rss_bytes = 0;
   std::string out;
   std::string err;
 
