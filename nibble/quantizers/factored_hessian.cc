@@ -88,7 +88,7 @@ void write_result(MatrixView<const float> gram, const std::vector<double>& diago
 
 double damping_for(size_t tokens, size_t in_features) {
   const double scarcity = static_cast<double>(in_features) / static_cast<double>(std::max<size_t>(tokens, 1));
-  return std::clamp(3 * scarcity, 0.01, 0.2);
+  return std::clamp(2 * scarcity, 0.01, 0.2);
 }
 
 std::optional<FactoredHessian> factor_hessian(MatrixView<const float> gram, size_t group_size,

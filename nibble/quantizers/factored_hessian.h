@@ -33,7 +33,7 @@ struct FactoredHessian {
   MatrixView<const float> factor_view() const { return {factor.as<float>(), size, size}; }
 };
 
-// A damping for second moments of so many tokens: 3 inputs for each token, within 0.01 to 0.2. Along
+// A damping for second moments of so many tokens: 2 in_features / tokens, within 0.01 to 0.2. Along
 // directions that few tokens excite, a solver that believes them fits the calibration data instead of the
 // model (docs/quantizers.md has what was measured).
 double damping_for(size_t tokens, size_t in_features);

@@ -195,7 +195,7 @@ TEST(FactorHessian, GivesNothingForAMatrixWithoutMeaning) {
 }
 
 TEST(FactoredHessian, FewTokensAreDampedMore) {
-  EXPECT_DOUBLE_EQ(damping_for(65536, 512), 3.0 * 512 / 65536);
+  EXPECT_DOUBLE_EQ(damping_for(65536, 512), 2.0 * 512 / 65536);
   EXPECT_DOUBLE_EQ(damping_for(1'000'000, 512), 0.01);
   EXPECT_DOUBLE_EQ(damping_for(512, 4096), 0.2);
   EXPECT_DOUBLE_EQ(damping_for(0, 4096), 0.2);
