@@ -41,7 +41,9 @@ std::vector<NamedNorm> norms_of(const WalkState& state, const std::string& prefi
           named(names.mlp_in_norm, parts.mlp_in_norm),
           named(names.mlp_out_norm, parts.mlp_out_norm),
           named(names.q_norm, parts.q_norm),
-          named(names.k_norm, parts.k_norm)};
+          named(names.k_norm, parts.k_norm),
+          named(names.q_a_norm, parts.q_a_norm),
+          named(names.kv_a_norm, parts.kv_a_norm)};
 }
 
 // All tensors that are replaced belong to the block.
@@ -72,6 +74,8 @@ void list_inputs(const WalkState& state, BlockValues& block) {
     const std::vector<std::string>& also = block.mlps.front().in.modules;
     block.inputs.back().modules.insert(block.inputs.back().modules.end(), also.begin(), also.end());
   }
+  add(block.q_b);
+  add(block.kv_b);
   add(block.attention_out);
   add(block.router);
   for (const BlockValues::Mlp& mlp : block.mlps) {
@@ -88,33 +92,45 @@ struct Pass {
   linalg::Arithmetic arithmetic;
   const SeeInput& see;
 
-  void saw(size_t input, MatrixView<const float> x) const {
-    if (see) see(input, x);
+  // Where an MLP reads what attention reads, its linears are not the first of any input: nothing is seen
+  // twice.
+  void saw(const LinearStack& reader, MatrixView<const float> x) const {
+    if (!see || reader.modules.empty()) return;
+    for (size_t i = 0; i < block.inputs.size(); ++i) {
+      if (block.inputs[i].modules.front() == reader.modules.front()) return see(i, x);
+    }
   }
 };
 
-// As list_inputs() numbers them.
-constexpr size_t kAttentionIn = 0;
-constexpr size_t kAttentionOut = 1;
-constexpr size_t kMlpIn = 2;  // or the router
+void see_latents(const Pass& pass, MatrixView<const float> x) {
+  const Arena::Scope scope(pass.state.arena);
+  const BlockValues& block = pass.block;
+  const Latents latents =
+      latents_of(pass.state, block.parts, block.attention_in.all(false), x, pass.arithmetic);
+  pass.saw(block.q_b, latents.q);
+  pass.saw(block.kv_b, latents.kv);
+}
 
 void attention(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
   const Arena::Scope scope(pass.state.arena);
-  const LinearStack& last = pass.block.attention_out;
+  const BlockValues& block = pass.block;
+  const LinearStack& last = block.attention_out;
   const MatrixView<float> inner = pass.state.arena.take_matrix(x.rows(), last.in);
-  pass.saw(kAttentionIn, x);
-  attention_values(pass.state, pass.block.parts, pass.block.attention_in.all(false), pass.group, x, inner,
-                   pass.arithmetic);
-  pass.saw(kAttentionOut, inner);
+  pass.saw(block.attention_in, x);
+  if (pass.see && !block.kv_b.modules.empty()) see_latents(pass, x);
+  const AttentionLinears linears = {block.attention_in.all(false), block.q_b.all(false),
+                                    block.kv_b.all(false)};
+  attention_values(pass.state, block.parts, linears, pass.group, x, inner, pass.arithmetic);
+  pass.saw(last, inner);
   apply(last.all(false), inner, y, pass.arithmetic, pass.state.pool);
 }
 
-void mlp(const Pass& pass, const BlockValues::Mlp& weights, size_t last_input, MatrixView<const float> x,
-         MatrixView<float> y) {
+void mlp(const Pass& pass, const BlockValues::Mlp& weights, MatrixView<const float> x, MatrixView<float> y) {
   const Arena::Scope scope(pass.state.arena);
+  pass.saw(weights.in, x);
   const MatrixView<float> inner = pass.state.arena.take_matrix(x.rows(), weights.out.in);
   mlp_values(pass.state, weights.in.all(false), x, inner, pass.arithmetic);
-  pass.saw(last_input, inner);
+  pass.saw(weights.out, inner);
   apply(weights.out.all(false), inner, y, pass.arithmetic, pass.state.pool);
 }
 
@@ -122,9 +138,10 @@ void experts(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
   WalkState& state = pass.state;
   const Arena::Scope scope(state.arena);
   const MatrixView<float> scores = state.arena.take_matrix(x.rows(), pass.block.mlps.size());
-  pass.saw(kMlpIn, x);
-  apply(pass.block.router.all(false), x, scores, linalg::Arithmetic::kF32, state.pool);
-  route_tokens(state.source.spec.experts_per_token, scores, state.context);
+  const LinearStack& router = pass.block.router;
+  pass.saw(router, x);
+  apply(router.all(false), x, scores.cols(0, router.out), linalg::Arithmetic::kF32, state.pool);
+  route_tokens(state.source.spec, pass.block.parts.router_correction, scores, state.context);
   for (size_t r = 0; r < y.rows(); ++r) std::fill_n(y.row(r), y.cols(), 0.f);
   for (size_t e = 0; e < pass.block.mlps.size(); ++e) {
     const Arena::Scope expert_scope(state.arena);
@@ -136,9 +153,7 @@ void experts(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
     const MatrixView<float> in = state.arena.take_matrix(rows.size(), x.cols());
     const MatrixView<float> out = state.arena.take_matrix(rows.size(), y.cols());
     for (size_t i = 0; i < rows.size(); ++i) std::copy_n(x.row(rows[i]), x.cols(), in.row(i));
-    const size_t input = kMlpIn + 1 + 2 * e;
-    pass.saw(input, in);
-    mlp(pass, pass.block.mlps[e], input + 1, in, out);
+    mlp(pass, pass.block.mlps[e], in, out);
     for (size_t i = 0; i < rows.size(); ++i) {
       const float weight = scores.row(rows[i])[e];
       for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
@@ -146,13 +161,11 @@ void experts(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
   }
 }
 
-// The MLP or the experts; `seen`: its input has been seen as attention's.
-void feed_forward(const Pass& pass, bool seen, MatrixView<const float> x, MatrixView<float> y) {
+void feed_forward(const Pass& pass, MatrixView<const float> x, MatrixView<float> y) {
   if (!pass.block.router.modules.empty()) {
     experts(pass, x, y);
   } else {
-    if (!seen) pass.saw(kMlpIn, x);
-    mlp(pass, pass.block.mlps.front(), seen ? kMlpIn : kMlpIn + 1, x, y);
+    mlp(pass, pass.block.mlps.front(), x, y);
   }
 }
 
@@ -167,9 +180,11 @@ Expected<BlockValues> load_block(const WalkState& state, size_t layer, const Blo
   const auto load = [&](const std::vector<std::string>& modules) {
     return load_stack(source, modules, replacement);
   };
-  NIBBLE_TRY(block.attention_in, load({names.qkv, names.q, names.k, names.v}));
+  NIBBLE_TRY(block.attention_in, load({names.qkv, names.q, names.k, names.v, names.q_a, names.kv_a}));
+  NIBBLE_TRY(block.q_b, load({names.q_b}));
+  NIBBLE_TRY(block.kv_b, load({names.kv_b}));
   NIBBLE_TRY(block.attention_out, load({names.o}));
-  NIBBLE_TRY(block.router, load({names.router}));
+  NIBBLE_TRY(block.router, load({names.router, names.shared_gate}));
   for (const MlpModules& modules : names.mlps) {
     BlockValues::Mlp& mlp = block.mlps.emplace_back();
     NIBBLE_TRY(mlp.in, load({modules.gate_up, modules.gate, modules.up}));
@@ -197,7 +212,7 @@ void forward_block(WalkState& state, const BlockValues& block, const TokenGroup&
   if (state.source.spec.names.parallel) {
     const MatrixView<float> second = state.arena.take_matrix(hidden.rows(), hidden.cols());
     if (parts.mlp_in_norm != nullptr) branch_input(state, parts.mlp_in_norm.get(), hidden, x);
-    feed_forward(pass, parts.mlp_in_norm == nullptr, x, second);
+    feed_forward(pass, x, second);
     const float scale = state.source.spec.residual_scale;
     add_rows(y, scale, hidden, state.context);
     add_rows(second, scale, hidden, state.context);
@@ -205,7 +220,7 @@ void forward_block(WalkState& state, const BlockValues& block, const TokenGroup&
   }
   finish_branch(state, parts.attention_in_norm.get(), parts.attention_out_norm.get(), y, hidden);
   branch_input(state, parts.mlp_in_norm.get(), hidden, x);
-  feed_forward(pass, false, x, y);
+  feed_forward(pass, x, y);
   finish_branch(state, parts.mlp_in_norm.get(), parts.mlp_out_norm.get(), y, hidden);
 }
 

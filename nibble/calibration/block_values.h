@@ -20,7 +20,9 @@ struct InputPoint {
 
 struct BlockValues {
   DecoderBlock parts;  // norms, window
-  LinearStack attention_in, attention_out, router;
+  LinearStack attention_in, attention_out;
+  LinearStack q_b, kv_b;  // of latent attention; or empty
+  LinearStack router;     // with the gate of the shared expert; empty without experts
   struct Mlp {
     LinearStack in, out;
   };

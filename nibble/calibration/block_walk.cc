@@ -82,7 +82,10 @@ Status BlockWalk::start() {
   NIBBLE_TRY(state.frame, load_frame(source.spec, source.config, source.prefix_missing, loader));
   size_t most = 0;
   for (const TokenGroup& group : state.groups) most = std::max(most, group.sequences);
-  const KvCacheShape shape = {1, source.config.num_key_value_heads, source.config.head_dim};
+  const KvCacheShape shape = {.num_layers = 1,
+                              .num_key_value_heads = source.config.num_key_value_heads,
+                              .head_dim = source.config.head_dim,
+                              .value_head_dim = source.config.value_head_dim};
   state.caches.clear();
   for (size_t i = 0; i < most; ++i) state.caches.push_back(std::make_unique<KvCache>(shape, state.longest));
   NIBBLE_TRY(state.streams.quantized, make_store(state, state.num_tokens, state.hidden()));
@@ -132,7 +135,11 @@ Expected<BlockReport> BlockWalk::walk(size_t layer, const WalkSteps& steps) {
   if (shared_norm) {
     NIBBLE_RETURN_IF_ERROR(walk_shared_norm(state, attention, mlp, names));
   } else {
-    NIBBLE_RETURN_IF_ERROR(walk_branch(state, attention, {names.qkv, names.q, names.k, names.v}, names.o));
+    if (!names.kv_a.empty()) {
+      NIBBLE_RETURN_IF_ERROR(walk_latent_attention(state, attention, names));
+    } else {
+      NIBBLE_RETURN_IF_ERROR(walk_branch(state, attention, {names.qkv, names.q, names.k, names.v}, names.o));
+    }
     if (!names.router.empty()) {
       NIBBLE_RETURN_IF_ERROR(walk_experts(state, mlp, names));
     } else {

@@ -67,7 +67,8 @@ struct BlockReport {
 };
 
 // Linears that read one input, and what they saw in the float model. A router of experts stands here by
-// itself, with all tokens, since what is folded into the norm before it must be folded into it too.
+// itself (with the gate of the shared expert), with all tokens, since what is folded into the norm before it
+// must be folded into it too.
 struct BlockInput {
   std::vector<std::string> modules;
   InputStatistics seen;

@@ -1,5 +1,7 @@
 // Whole blocks under a BlockWalk, for methods that fold scales.
 
+#include <algorithm>
+
 #include "nibble/calibration/test_walk.h"
 #include "nibble/models/load_weights.h"
 
@@ -61,7 +63,8 @@ TEST_P(EveryGather, SeesWhatTheWalkSees) {
     ASSERT_TRUE(done) << to_string(done.error());
   }
   EXPECT_TRUE(expected.empty()) << "an input was not gathered";
-  EXPECT_EQ(routers, model.source.spec.num_experts > 0 ? model.num_layers() : 0);
+  const std::vector<bool>& sparse = model.source.spec.sparse;
+  EXPECT_EQ(routers, static_cast<size_t>(std::count(sparse.begin(), sparse.end(), true)));
   const size_t rows = model.data.num_tokens();
   EXPECT_EQ(model.rows(true, 0, rows), walked.rows(true, 0, rows));
 }

@@ -43,12 +43,12 @@ Status first_linears(WalkState& state, const Branch& branch, LinearStack& first)
 namespace {
 
 // Rounded as they are stored, in both streams, so that rounding does not part them.
-void inner_values(WalkState& state, const Branch& branch, const LinearRows& first, const TokenGroup& group,
-                  MatrixView<const float> x, MatrixView<float> inner) {
+void inner_values(WalkState& state, const Branch& branch, const AttentionLinears& linears,
+                  const TokenGroup& group, MatrixView<const float> x, MatrixView<float> inner) {
   if (branch.attention) {
-    attention_values(state, branch.parts, first, group, x, inner, state.options.arithmetic);
+    attention_values(state, branch.parts, linears, group, x, inner, state.options.arithmetic);
   } else {
-    mlp_values(state, first, x, inner, state.options.arithmetic);
+    mlp_values(state, linears.first, x, inner, state.options.arithmetic);
   }
   round_rows(state.options.activations, inner, state.pool);
 }

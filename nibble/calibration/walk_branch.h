@@ -30,15 +30,27 @@ Status first_linears(WalkState& state, const Branch& branch, LinearStack& first)
 
 // The linear that writes into the residual stream (o_proj, down_proj), and the step of both streams to
 // behind the branch. The branch's first linears are rows [begin, begin + count) of `first`.
+// Latent attention has linears between them and attention, which are null elsewhere.
 struct FirstRows {
   const LinearStack& stack;
   size_t begin = 0, count = 0;
+  const LinearStack* q_b = nullptr;
+  const LinearStack* kv_b = nullptr;
 
-  LinearRows rows(bool use_quantized) const { return stack.part(use_quantized, begin, count); }
+  AttentionLinears rows(bool use_quantized) const {
+    const auto all = [&](const LinearStack* linear) {
+      return linear == nullptr ? LinearRows() : linear->all(use_quantized);
+    };
+    return {stack.part(use_quantized, begin, count), all(q_b), all(kv_b)};
+  }
 };
 Status last_linear(WalkState& state, const Branch& branch, const FirstRows& first, LinearStack& last);
 
-// The MLP of a mixture of experts: each sees the tokens that the quantized stream's router sends to it.
+// Latent attention from its first linears to its last.
+Status walk_latent_attention(WalkState& state, const Branch& branch, const BlockModules& names);
+
+// The MLP of a mixture of experts: each sees the tokens that the quantized stream's router sends to it, the
+// shared one all of them.
 Status walk_experts(WalkState& state, const Branch& branch, const BlockModules& names);
 
 // Adds to the branch's distance, where that is wanted, what the streams' rows of a group differ in, as they

@@ -10,7 +10,8 @@
 namespace nibble {
 namespace {
 
-// Weights of the chosen experts, 0 for others: [tokens, experts], the float stream's for its own rows.
+// Weights of the chosen experts, 0 for others: [tokens, experts], the shared one in the last column, the
+// float stream's for its own rows.
 struct Routing {
   size_t experts = 0;
   std::vector<float> quantized, floating;
@@ -86,21 +87,21 @@ Status add_outputs(ExpertWalk& walk, bool quantized, size_t expert, const Rows& 
   });
 }
 
-Status route(ExpertWalk& walk, const LinearStack& router) {
+Status route(ExpertWalk& walk, const LinearStack& router, size_t experts) {
   WalkState& state = walk.state;
-  walk.routing.experts = router.out;
-  walk.routing.quantized.resize(state.num_tokens * router.out);
-  if (state.options.float_stream) walk.routing.floating.resize(state.num_tokens * router.out);
+  walk.routing.experts = experts;
+  walk.routing.quantized.resize(state.num_tokens * experts);
+  if (state.options.float_stream) walk.routing.floating.resize(state.num_tokens * experts);
   return for_groups(state, [&](const TokenGroup& group) -> Status {
     const MatrixView<float> x = state.arena.take_matrix(group.rows, state.hidden());
     for (const bool quantized : {true, false}) {
       if (!quantized && !state.options.float_stream) continue;
       NIBBLE_RETURN_IF_ERROR(read_branch(state, walk.branch, quantized, group, {}, x));
       std::vector<float>& weights = quantized ? walk.routing.quantized : walk.routing.floating;
-      const MatrixView<float> scores(weights.data() + group.first_row * router.out, group.rows, router.out);
+      const MatrixView<float> scores(weights.data() + group.first_row * experts, group.rows, experts);
       // Which expert is chosen hangs on small differences: never by rounded products.
-      apply(router.all(false), x, scores, linalg::Arithmetic::kF32, state.pool);
-      route_tokens(state.source.spec.experts_per_token, scores, state.context);
+      apply(router.all(false), x, scores.cols(0, router.out), linalg::Arithmetic::kF32, state.pool);
+      route_tokens(state.source.spec, walk.branch.parts.router_correction, scores, state.context);
     }
     return {};
   });
@@ -258,8 +259,8 @@ Status add_sums(ExpertWalk& walk) {
 
 Status walk_experts(WalkState& state, const Branch& branch, const BlockModules& names) {
   ExpertWalk walk = {state, branch, {}, {}};
-  NIBBLE_TRY(const LinearStack router, load_stack(state.source, {names.router}));
-  NIBBLE_RETURN_IF_ERROR(route(walk, router));
+  NIBBLE_TRY(const LinearStack router, load_stack(state.source, {names.router, names.shared_gate}));
+  NIBBLE_RETURN_IF_ERROR(route(walk, router, names.mlps.size()));
   NIBBLE_TRY(walk.sums.quantized, make_store(state, state.num_tokens, state.hidden()));
   if (state.options.float_stream) {
     NIBBLE_TRY(walk.sums.floating, make_store(state, state.num_tokens, state.hidden()));

@@ -85,12 +85,57 @@ void finish_branch(WalkState& state, const Norm* in, const Norm* out, MatrixView
   if (!state.source.spec.norm_before_branch) in->forward(residual, residual, state.context);
 }
 
-void attention_values(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+Latents latents_of(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+                   MatrixView<const float> x, linalg::Arithmetic arithmetic) {
+  const DecoderSpec& spec = state.source.spec;
+  const size_t kv_cols = spec.kv_rank + state.source.config.rope_head_dim;
+  const size_t q_cols = first.weight.rows() - kv_cols;
+  const MatrixView<float> made = state.arena.take_matrix(x.rows(), first.weight.rows());
+  apply(first, x, made, arithmetic, state.pool);
+  Latents latents = {made.cols(0, q_cols), state.arena.take_matrix(x.rows(), spec.kv_rank),
+                     made.cols(q_cols + spec.kv_rank, state.source.config.rope_head_dim)};
+  parts.kv_a_norm->forward(made.cols(q_cols, spec.kv_rank), latents.kv, state.context);
+  if (parts.q_a_norm != nullptr) {
+    latents.q = state.arena.take_matrix(x.rows(), q_cols);
+    parts.q_a_norm->forward(made.cols(0, q_cols), latents.q, state.context);
+  }
+  return latents;
+}
+
+namespace {
+
+// The input of attend_tokens().
+void latent_qkv(WalkState& state, const DecoderBlock& parts, const AttentionLinears& linears,
+                MatrixView<const float> x, MatrixView<float> qkv, linalg::Arithmetic arithmetic) {
+  const PretrainedConfig& config = state.source.config;
+  const Arena::Scope scope(state.arena);
+  const Latents latents = latents_of(state, parts, linears.first, x, arithmetic);
+  const MatrixView<float> queries = qkv.cols(0, config.num_attention_heads * config.head_dim);
+  if (linears.q_b.weight.data() != nullptr) {
+    apply(linears.q_b, latents.q, queries, arithmetic, state.pool);
+  } else {
+    copy_rows(latents.q, queries, state.pool);
+  }
+  const MatrixView<float> kv = state.arena.take_matrix(x.rows(), linears.kv_b.weight.rows());
+  apply(linears.kv_b, latents.kv, kv, arithmetic, state.pool);
+  place_keys_and_values(config, kv, latents.rotated, qkv, state.context);
+}
+
+}  // namespace
+
+void attention_values(WalkState& state, const DecoderBlock& parts, const AttentionLinears& linears,
                       const TokenGroup& group, MatrixView<const float> x, MatrixView<float> inner,
                       linalg::Arithmetic arithmetic) {
   const Arena::Scope scope(state.arena);
-  const MatrixView<float> qkv = state.arena.take_matrix(x.rows(), first.weight.rows());
-  apply(first, x, qkv, arithmetic, state.pool);
+  const PretrainedConfig& config = state.source.config;
+  const size_t heads = config.num_attention_heads + config.num_key_value_heads;  // of queries and keys
+  const MatrixView<float> qkv = state.arena.take_matrix(
+      x.rows(), heads * config.head_dim + config.num_key_value_heads * config.value_head_dim);
+  if (linears.kv_b.weight.data() != nullptr) {
+    latent_qkv(state, parts, linears, x, qkv, arithmetic);
+  } else {
+    apply(linears.first, x, qkv, arithmetic, state.pool);
+  }
   const std::vector<SequenceChunk> chunks = chunks_of(state, group);
   for (const SequenceChunk& chunk : chunks) {
     chunk.cache->truncate(0);

@@ -83,9 +83,25 @@ void branch_input(WalkState& state, const Norm* norm, MatrixView<const float> re
 void finish_branch(WalkState& state, const Norm* in, const Norm* out, MatrixView<float> branch,
                    MatrixView<float> residual);
 
-// From the input of a branch to that of its last linear: `first` and attention, or `first` and the MLP's
+// The linears before attention: all that read the branch's input, and of latent attention those that read the
+// short vectors (empty where there are none).
+struct AttentionLinears {
+  LinearRows first;
+  LinearRows q_b = {}, kv_b = {};
+};
+
+// What q, or q_a, and kv_a of latent attention give, in the arena. x: [rows, hidden_size].
+struct Latents {
+  MatrixView<float> q;        // [rows, q_rank], normalised; without q_a the queries themselves
+  MatrixView<float> kv;       // [rows, kv_rank], normalised
+  MatrixView<float> rotated;  // [rows, rope_head_dim]: of the keys
+};
+Latents latents_of(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+                   MatrixView<const float> x, linalg::Arithmetic arithmetic);
+
+// From the input of a branch to that of its last linear: its linears and attention, or `first` and the MLP's
 // activation. x: [rows, hidden_size]; inner: [rows, width of the last linear's input].
-void attention_values(WalkState& state, const DecoderBlock& parts, const LinearRows& first,
+void attention_values(WalkState& state, const DecoderBlock& parts, const AttentionLinears& linears,
                       const TokenGroup& group, MatrixView<const float> x, MatrixView<float> inner,
                       linalg::Arithmetic arithmetic);
 void mlp_values(WalkState& state, const LinearRows& first, MatrixView<const float> x, MatrixView<float> inner,

@@ -49,6 +49,8 @@ struct ModelType {
 
   KvHeads kv_heads = KvHeads::kKey;
 
+  bool latent_attention = false;  // heads have qk_nope_head_dim, qk_rope_head_dim and v_head_dim (DeepSeek)
+
   bool has_rope = true;
   double rope_theta = 10000.0;
   double partial_rotary_factor = 1.0;

@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kMaxSize = int64_t{1} << 31;
 // No model has more than some hundred; per-layer lists are filled before any tensor confirms the number.
 constexpr int64_t kMaxLayers = 10'000;
+// Of the parts of a head that stand in the file by themselves: their sum times the heads is a size, too.
+constexpr int64_t kMaxHeadDim = int64_t{1} << 20;
 
 // Transformers' ACT2FN.
 constexpr std::array<std::string_view, 20> kActivations = {
@@ -88,10 +90,16 @@ void read_heads(const ModelType& type, PretrainedConfig& config, SizeReader& siz
     faults.add("num_key_value_heads is {}, which does not divide {} {}", config.num_key_value_heads,
                type.num_attention_heads, heads);
   }
+  if (type.latent_attention) {
+    // head_dim in the file means the rotated part.
+    config.rope_head_dim = sizes.required("qk_rope_head_dim", kMaxHeadDim);
+    config.value_head_dim = sizes.required("v_head_dim", kMaxHeadDim);
+    const size_t plain = sizes.required("qk_nope_head_dim", kMaxHeadDim);
+    if (config.rope_head_dim != 0 && plain != 0) config.head_dim = plain + config.rope_head_dim;
+    return;
+  }
   if (config.json.contains("head_dim") && !config.json["head_dim"].is_null()) {
     config.head_dim = sizes.optional("head_dim", 0);
-  } else if (config.json.contains("qk_rope_head_dim")) {
-    config.head_dim = sizes.optional("qk_rope_head_dim", 0);  // DeepSeek: the part that rotates
   } else if (type.default_head_dim != 0) {
     config.head_dim = type.default_head_dim;
   } else if (config.hidden_size % heads != 0) {
@@ -100,6 +108,7 @@ void read_heads(const ModelType& type, PretrainedConfig& config, SizeReader& siz
   } else {
     config.head_dim = config.hidden_size / heads;
   }
+  config.value_head_dim = config.rope_head_dim = config.head_dim;
 }
 
 void read_activation(const ModelType& type, PretrainedConfig& config, Faults& faults) {
@@ -276,7 +285,7 @@ Expected<PretrainedConfig> PretrainedConfig::from_json(const Json& json) {
   reader.read_token_ids({"bos_token_id"}, config.bos_token_id);
   reader.read_token_ids({"eos_token_id"}, config.eos_token_id);
   reader.read_token_id({"pad_token_id"}, config.pad_token_id);
-  if (type->has_rope && config.head_dim != 0) read_rope(*type, config.head_dim, config, faults);
+  if (type->has_rope && config.head_dim != 0) read_rope(*type, config.rope_head_dim, config, faults);
   NIBBLE_RETURN_IF_ERROR(faults.status());
   return config;
 }

@@ -46,7 +46,9 @@ struct PretrainedConfig {
   size_t num_hidden_layers = 0;
   size_t num_attention_heads = 0;
   size_t num_key_value_heads = 0;
-  size_t head_dim = 0;
+  size_t head_dim = 0;        // of queries and keys
+  size_t value_head_dim = 0;  // of values; head_dim but with latent attention (DeepSeek)
+  size_t rope_head_dim = 0;   // the last of head_dim, of which partial_rotary_factor is a share; usually all
   size_t max_position_embeddings = 0;
 
   std::string hidden_act;  // "silu", "gelu_pytorch_tanh", "relu"

@@ -34,7 +34,8 @@ double kv_bytes_per_token(const CausalLM& model) {
 }
 
 bool has_experts(const PretrainedConfig& config) {
-  return config.json.contains("num_local_experts") || config.json.contains("num_experts");
+  return config.json.contains("num_local_experts") || config.json.contains("num_experts") ||
+         config.json.contains("n_routed_experts");
 }
 
 }  // namespace

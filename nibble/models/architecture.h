@@ -31,14 +31,27 @@ struct BlockNames {
   std::string_view q_norm = "";  // before the rotation; QkNorm says over what
   std::string_view k_norm = "";
 
+  // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434), instead of k and v: kv_a makes a short
+  // vector of a token, and of its norm kv_b makes all heads' keys and values. The last outputs of kv_a are
+  // the rotated part of the keys, the same for all heads. With q_a queries take the same way.
+  std::string_view q_a = "", q_a_norm = "", q_b = "";
+  std::string_view kv_a = "", kv_a_norm = "", kv_b = "";
+
   std::string_view gate = "mlp.gate_proj";  // empty with gate_up empty: an MLP without gate
   std::string_view up = "mlp.up_proj";
   std::string_view gate_up = "";  // instead of both
   std::string_view down = "mlp.down_proj";
 
-  // A mixture of experts: the router, and the list whose members each hold gate, up and down.
+  // A mixture of experts: the router, the list of experts, and the expert that every token goes to, whose
+  // result shared_gate scales. Each expert holds expert_gate, expert_up and expert_down.
   std::string_view router = "";
   std::string_view experts = "";
+  std::string_view shared_expert = "";
+  std::string_view shared_gate = "";
+  std::string_view expert_gate = "gate_proj";
+  std::string_view expert_up = "up_proj";
+  std::string_view expert_down = "down_proj";
+  std::string_view router_correction = "";  // a tensor of the router, [experts]: RouterRule
 };
 
 // What q_norm and k_norm normalise together, and how many weights they have.
@@ -50,6 +63,18 @@ enum class QkNorm {
 };
 
 struct DecoderSpec;
+
+// How a router's outputs become the weights of the experts that a token goes to.
+struct RouterRule {
+  bool sigmoid = false;      // a score is the sigmoid of an output; otherwise the softmax over all experts
+  bool normalized = true;    // the weights of the chosen experts are divided by their sum
+  float scale = 1.f;         // of the weights
+  size_t num_groups = 1;     // experts are chosen from groups of neighbours ...
+  size_t groups_chosen = 1;  // ... of which these many are taken,
+  size_t group_rank = 1;     // by the sum of their so many best scores
+  // BlockNames::router_correction is added to the scores for the choice, not for the weights (DeepSeek-V3,
+  // arXiv:2412.19437).
+};
 
 // One row of the table. The defaults are Llama's.
 struct Architecture {
@@ -103,9 +128,18 @@ struct DecoderSpec {
   std::vector<bool> sliding_rope;                           // per layer: rotates by config.rope_sliding
   std::vector<bool> rotates;                                // per layer; false: no rotation there
   std::vector<float> alibi_slopes;                          // per head; empty: no ALiBi
-  float clip_qkv = 0.f;    // > 0: queries, keys and values are clamped to +- this
-  size_t num_experts = 0;  // 0: a plain MLP
+  float clip_qkv = 0.f;      // > 0: queries, keys and values are clamped to +- this
+  std::vector<bool> sparse;  // per layer: a mixture of experts; false: a plain MLP
+  size_t num_experts = 0;    // those that the router chooses from; 0: no layer is sparse
   size_t experts_per_token = 0;
+  size_t expert_size = 0;         // intermediate_size of an expert
+  size_t shared_expert_size = 0;  // of the shared one; 0: there is none
+  RouterRule router;
+  size_t q_rank = 0, kv_rank = 0;  // width of the short vectors of latent attention; 0: there is none
+  bool latent_bias = false;        // of q_a and kv_a; must be in the file
+  size_t extra_layers = 0;         // behind the model's own in the file, which nothing here uses (MTP)
+
+  bool is_sparse(size_t layer) const { return layer < sparse.size() && sparse[layer]; }
 };
 
 // The table.

@@ -22,7 +22,8 @@ TEST(MakeDecoderSpec, NamesTheNearestOfAnUnknownModelType) {
   EXPECT_EQ(error.code, ErrorCode::kUnsupported);
   EXPECT_EQ(error.what, "model_type \"qwen3_next\" is not known");
   EXPECT_EQ(error.where, "config.json");
-  EXPECT_THAT(error.fix, StartsWith("The nearest that Nibble runs: qwen3. All: llama, mistral, "));
+  EXPECT_THAT(error.fix,
+              StartsWith("The nearest that Nibble runs: qwen3_moe, qwen3, qwen2_moe. All: llama, "));
   EXPECT_THAT(error_of("olmo3").fix, StartsWith("The nearest that Nibble runs: olmo, olmo2"));
 }
 

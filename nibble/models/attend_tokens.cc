@@ -57,10 +57,12 @@ void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, Matrix
                       MatrixView<float> k, MatrixView<const float> v, ExecutionContext& context) {
   const DecoderBlock& block = step.block;
   const size_t head_dim = step.config.head_dim;
+  const size_t value_dim = step.config.value_head_dim;
+  const size_t not_rotated = head_dim - step.config.rope_head_dim;
   const MatrixView<float>& cos = block.sliding_rope ? batch.cos_sliding : batch.cos;
   const MatrixView<float>& sin = block.sliding_rope ? batch.sin_sliding : batch.sin;
   const auto rotate_row = [&](MatrixView<float> x, size_t r) {
-    for (size_t c = 0; c < x.cols(); c += head_dim) {
+    for (size_t c = not_rotated; c < x.cols(); c += head_dim) {
       if (step.spec.names.rotary_interleaved) {
         rotate_pairs(x.row(r) + c, cos.row(r), sin.row(r), cos.cols());
       } else {
@@ -83,7 +85,7 @@ void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, Matrix
       for (size_t i = 0; i < chunk.tokens.size(); ++i, ++r) {
         for (size_t head = begin; head < end; ++head) {
           chunk.cache->write(step.cache_layer, head, batch.rows[r].position, k.row(r) + head * head_dim,
-                             v.row(r) + head * head_dim);
+                             v.row(r) + head * value_dim);
         }
       }
     }
@@ -152,12 +154,13 @@ std::span<const QueryTile> cut_into_tiles(const AttentionWork& work, ExecutionCo
 
 std::span<const AttentionRow> rows_of(const AttentionWork& work, const QueryTile& tile, AttentionRow* list) {
   const size_t head_dim = work.shape.head_dim;
+  const size_t value_dim = work.shape.value_head_dim;
   size_t n = 0;
   for (size_t r = tile.row_begin; r < tile.row_end; ++r) {
     for (size_t g = 0; g < work.group; ++g) {
       const size_t head = tile.kv_head * work.group + g;
       const float slope = work.step.spec.alibi_slopes.empty() ? 0.f : work.step.spec.alibi_slopes[head];
-      list[n++] = {work.q.row(r) + head * head_dim, work.out.row(r) + head * head_dim, work.first_token(r),
+      list[n++] = {work.q.row(r) + head * head_dim, work.out.row(r) + head * value_dim, work.first_token(r),
                    work.batch.rows[r].position + 1, slope};
     }
   }
@@ -224,7 +227,6 @@ void attend_pieces(const AttentionWork& work, size_t num_parts, ExecutionContext
 
 void attend(const AttentionStep& step, const TokenBatch& batch, MatrixView<const float> q,
             MatrixView<float> out, ExecutionContext& context) {
-  const size_t head_dim = step.config.head_dim;
   const size_t group = step.config.num_attention_heads / step.config.num_key_value_heads;
   AttentionWork work = {step,
                         batch,
@@ -232,8 +234,8 @@ void attend(const AttentionStep& step, const TokenBatch& batch, MatrixView<const
                         out,
                         group,
                         0,
-                        {.head_dim = head_dim,
-                         .value_head_dim = head_dim,
+                        {.head_dim = step.config.head_dim,
+                         .value_head_dim = step.config.value_head_dim,
                          .scale = step.spec.attention_scale,
                          .soft_cap = step.spec.attention_soft_cap}};
   const Arena::Scope scope(context.arena);
@@ -261,13 +263,35 @@ size_t attention_tile_tokens(size_t group) {
   return std::clamp<size_t>(kRowsPerTile / group, 1, kMostTokensPerTile);
 }
 
+void place_keys_and_values(const PretrainedConfig& config, MatrixView<const float> kv,
+                           MatrixView<const float> rotated, MatrixView<float> qkv,
+                           ExecutionContext& context) {
+  const size_t heads = config.num_attention_heads;
+  const size_t value_dim = config.value_head_dim;
+  const size_t rope_dim = config.rope_head_dim;
+  const size_t plain_dim = config.head_dim - rope_dim;
+  const MatrixView<float> keys = qkv.cols(heads * config.head_dim, heads * config.head_dim);
+  const MatrixView<float> values = qkv.cols(2 * heads * config.head_dim, heads * value_dim);
+  context.pool.parallel_for(qkv.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t head = 0; head < heads; ++head) {
+        const float* const from = kv.row(r) + head * (plain_dim + value_dim);
+        float* const key = keys.row(r) + head * config.head_dim;
+        std::copy_n(from, plain_dim, key);
+        std::copy_n(rotated.row(r), rope_dim, key + plain_dim);
+        std::copy_n(from + plain_dim, value_dim, values.row(r) + head * value_dim);
+      }
+    }
+  });
+}
+
 void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> qkv,
                    MatrixView<float> out, ExecutionContext& context) {
   const size_t q_size = step.config.num_attention_heads * step.config.head_dim;
-  const size_t kv_size = step.config.num_key_value_heads * step.config.head_dim;
+  const size_t k_size = step.config.num_key_value_heads * step.config.head_dim;
   const MatrixView<float> q = qkv.cols(0, q_size);
-  const MatrixView<float> k = qkv.cols(q_size, kv_size);
-  const MatrixView<float> v = qkv.cols(q_size + kv_size, kv_size);
+  const MatrixView<float> k = qkv.cols(q_size, k_size);
+  const MatrixView<float> v = qkv.cols(q_size + k_size, qkv.cols() - q_size - k_size);
   if (!step.spec.names.block.qkv.empty() && step.spec.names.qkv_by_head)
     gather_heads(step.config, qkv, context);
   if (const float limit = step.spec.clip_qkv; limit > 0.f) {

@@ -145,8 +145,13 @@ Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBl
   linear(modules.k, block.k, kFine);
   linear(modules.v, block.v, kFine);
   linear(modules.qkv, block.qkv, kFine);
+  linear(modules.q_a, block.q_a, kFine);
+  linear(modules.kv_a, block.kv_a, kFine);
+  linear(modules.q_b, block.q_b, kFine);
+  linear(modules.kv_b, block.kv_b, kFine);
   linear(modules.o, block.o);
   linear(modules.router, block.router);
+  linear(modules.shared_gate, block.shared_gate);
   block.mlps.resize(modules.mlps.size());
   for (size_t i = 0; i < block.mlps.size(); ++i) {
     linear(modules.mlps[i].gate, block.mlps[i].gate);

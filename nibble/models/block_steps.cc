@@ -82,24 +82,6 @@ void activate_rows(kernels::Activation activation, MatrixView<const float> gate,
   });
 }
 
-void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionContext& context) {
-  const Arena::Scope scope(context.arena);
-  const size_t num_experts = scores.cols();
-  auto* const order = context.arena.take<size_t>(num_experts);
-  for (size_t r = 0; r < scores.rows(); ++r) {
-    const std::span<float> row = scores.row_span(r);
-    for (size_t e = 0; e < num_experts; ++e) order[e] = e;
-    std::partial_sort(order, order + experts_per_token, order + num_experts,
-                      [&](size_t a, size_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
-    const float largest = row[order[0]];
-    float total = 0.f;
-    for (size_t i = 0; i < experts_per_token; ++i) total += std::exp(row[order[i]] - largest);
-    for (size_t i = 0; i < num_experts; ++i) {
-      row[order[i]] = i < experts_per_token ? std::exp(row[order[i]] - largest) / total : 0.f;
-    }
-  }
-}
-
 void finish_logits(const DecoderSpec& spec, MatrixView<float> logits) {
   for (size_t r = 0; r < logits.rows(); ++r) {
     if (spec.logit_scale != 1.f) {

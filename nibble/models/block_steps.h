@@ -33,7 +33,8 @@ void embed_tokens(const DecoderSpec& spec, const DecoderWeights& weights, const 
 
 // From queries, keys and values to the input of the output projection: clamp, norms, rotation, the cache
 // of layer `cache_layer`, attention. Only the norms, window and sliding_rope of `block` are looked at.
-// qkv: [rows, (heads + 2 * kv_heads) * head_dim], changed; out: [rows, heads * head_dim].
+// qkv: [rows, (heads + kv_heads) * head_dim + kv_heads * value_head_dim], changed; out: [rows, heads *
+// value_head_dim].
 struct AttentionStep {
   const DecoderSpec& spec;
   const PretrainedConfig& config;
@@ -46,12 +47,21 @@ size_t attention_tile_tokens(size_t group);
 void attend_tokens(const AttentionStep& step, const TokenBatch& batch, MatrixView<float> qkv,
                    MatrixView<float> out, ExecutionContext& context);
 
+// The keys and values of qkv, as attend_tokens() reads it, for latent attention. kv: [rows, heads * (head_dim
+// - rope_head_dim + value_head_dim)], of each head the part of its key that is not rotated, and its value.
+// rotated: [rows, rope_head_dim], the rest of every head's key.
+void place_keys_and_values(const PretrainedConfig& config, MatrixView<const float> kv,
+                           MatrixView<const float> rotated, MatrixView<float> qkv, ExecutionContext& context);
+
 // values := activation(gate) * values, or activation(values) where gate is empty.
 void activate_rows(kernels::Activation activation, MatrixView<const float> gate, MatrixView<float> values,
                    ExecutionContext& context);
 
-// Router scores [rows, experts] become the weights of the chosen experts, 0 for the others.
-void route_tokens(size_t experts_per_token, MatrixView<float> scores, ExecutionContext& context);
+// What the router gives for each expert becomes the weights of the chosen experts, 0 for the others.
+// scores: [rows, experts], and with a shared expert one more column: what its gate gives becomes its weight,
+// which is 1 where it has none. correction: [experts], or empty.
+void route_tokens(const DecoderSpec& spec, std::span<const float> correction, MatrixView<float> scores,
+                  ExecutionContext& context);
 
 // What the model does with the numbers of its head: a scale, a soft cap.
 void finish_logits(const DecoderSpec& spec, MatrixView<float> logits);

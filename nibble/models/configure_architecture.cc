@@ -89,18 +89,6 @@ Status configure_phi(const PretrainedConfig& config, DecoderSpec& spec) {
   return {};
 }
 
-Status configure_mixtral(const PretrainedConfig& config, DecoderSpec& spec) {
-  NIBBLE_RETURN_IF_ERROR(configure_biases(config, spec));
-  NIBBLE_TRY(spec.num_experts, config.get_size("num_local_experts", 8));
-  NIBBLE_TRY(spec.experts_per_token, config.get_size("num_experts_per_tok", 2));
-  if (spec.experts_per_token == 0 || spec.experts_per_token > spec.num_experts) {
-    return fail(ErrorCode::kInvalidArgument, "num_experts_per_tok is {} of {} experts",
-                spec.experts_per_token, spec.num_experts)
-        .at("config.json");
-  }
-  return {};
-}
-
 Status configure_mpt(const PretrainedConfig& config, DecoderSpec& spec) {
   const auto found = config.json.find("attn_config");
   const Json attention = found != config.json.end() && found->is_object() ? *found : Json::object();

@@ -19,9 +19,9 @@ Decoder::Decoder(DecoderSpec spec, PretrainedConfig config, DecoderWeights weigh
       kv_cache_type_(kv_cache_type) {}
 
 std::unique_ptr<KvCache> Decoder::make_cache(size_t max_tokens) const {
-  return std::make_unique<KvCache>(
-      KvCacheShape{config_.num_hidden_layers, config_.num_key_value_heads, config_.head_dim, kv_cache_type_},
-      max_tokens);
+  return std::make_unique<KvCache>(KvCacheShape{config_.num_hidden_layers, config_.num_key_value_heads,
+                                                config_.head_dim, kv_cache_type_, config_.value_head_dim},
+                                   max_tokens);
 }
 
 size_t Decoder::cache_reset_length() const { return weights_.rope ? weights_.rope->switch_length() : 0; }
@@ -32,7 +32,8 @@ std::string Decoder::kernels() const {
     if (linear != nullptr) ++counts[std::string(linear->kernel())];
   };
   for (const DecoderBlock& block : weights_.blocks) {
-    for (const auto* linear : {&block.q, &block.k, &block.v, &block.qkv, &block.o, &block.router})
+    for (const auto* linear : {&block.q, &block.k, &block.v, &block.qkv, &block.q_a, &block.kv_a, &block.q_b,
+                               &block.kv_b, &block.o, &block.router, &block.shared_gate})
       count(*linear);
     for (const MlpWeights& mlp : block.mlps) {
       for (const auto* linear : {&mlp.gate, &mlp.up, &mlp.gate_up, &mlp.down}) count(*linear);
@@ -159,32 +160,59 @@ void Decoder::attention(size_t layer, const TokenBatch& batch, MatrixView<const 
   const DecoderBlock& block = weights_.blocks[layer];
   const size_t num_rows = batch.rows.size();
   const size_t q_size = config_.num_attention_heads * config_.head_dim;
-  const size_t kv_size = config_.num_key_value_heads * config_.head_dim;
+  const size_t k_size = config_.num_key_value_heads * config_.head_dim;
+  const size_t v_size = config_.num_key_value_heads * config_.value_head_dim;
 
   const Arena::Scope scope(context.arena);
-  const MatrixView<float> qkv = context.arena.take_matrix(num_rows, q_size + 2 * kv_size);
+  const MatrixView<float> qkv = context.arena.take_matrix(num_rows, q_size + k_size + v_size);
   const MatrixView<float> q = qkv.cols(0, q_size);
-  const MatrixView<float> k = qkv.cols(q_size, kv_size);
-  const MatrixView<float> v = qkv.cols(q_size + kv_size, kv_size);
+  const MatrixView<float> k = qkv.cols(q_size, k_size);
+  const MatrixView<float> v = qkv.cols(q_size + k_size, v_size);
   const BlockNames& names = spec_.names.block;
-  if (block.qkv != nullptr) {
+  if (block.kv_a != nullptr) {
+    latent_projections(layer, x, qkv, context);
+  } else if (block.qkv != nullptr) {
     run_linears(layer, x, {{block.qkv.get(), names.qkv, qkv}}, context);
   } else {
     run_linears(layer, x,
                 {{block.q.get(), names.q, q}, {block.k.get(), names.k, k}, {block.v.get(), names.v, v}},
                 context);
   }
-  const MatrixView<float> out = context.arena.take_matrix(num_rows, q_size);
+  const MatrixView<float> out =
+      context.arena.take_matrix(num_rows, config_.num_attention_heads * config_.value_head_dim);
   const AttentionStep step = {spec_, config_, block, layer, eager_attention_};
   attend_tokens(step, batch, qkv, out, context);
   run_linears(layer, out, {{block.o.get(), names.o, y}}, context);
+}
+
+// Queries, keys and values by way of short vectors, which have a norm each.
+void Decoder::latent_projections(size_t layer, MatrixView<const float> x, MatrixView<float> qkv,
+                                 ExecutionContext& context) const {
+  const DecoderBlock& block = weights_.blocks[layer];
+  const BlockNames& names = spec_.names.block;
+  const Arena::Scope scope(context.arena);
+  const MatrixView<float> q = qkv.cols(0, config_.num_attention_heads * config_.head_dim);
+  const MatrixView<float> kv_a = context.arena.take_matrix(x.rows(), block.kv_a->out_features());
+  if (block.q_a == nullptr) {
+    run_linears(layer, x, {{block.q.get(), names.q, q}, {block.kv_a.get(), names.kv_a, kv_a}}, context);
+  } else {
+    const MatrixView<float> q_a = context.arena.take_matrix(x.rows(), spec_.q_rank);
+    run_linears(layer, x, {{block.q_a.get(), names.q_a, q_a}, {block.kv_a.get(), names.kv_a, kv_a}}, context);
+    block.q_a_norm->forward(q_a, q_a, context);
+    run_linears(layer, q_a, {{block.q_b.get(), names.q_b, q}}, context);
+  }
+  const MatrixView<float> latent = context.arena.take_matrix(x.rows(), spec_.kv_rank);
+  block.kv_a_norm->forward(kv_a.cols(0, spec_.kv_rank), latent, context);
+  const MatrixView<float> kv = context.arena.take_matrix(x.rows(), block.kv_b->out_features());
+  run_linears(layer, latent, {{block.kv_b.get(), names.kv_b, kv}}, context);
+  place_keys_and_values(config_, kv, kv_a.cols(spec_.kv_rank, config_.rope_head_dim), qkv, context);
 }
 
 void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
                   ExecutionContext& context) const {
   const BlockNames& names = spec_.names.block;
   const size_t num_rows = x.rows();
-  const size_t inner = config_.intermediate_size;
+  const size_t inner = weights.down->in_features();
   const Arena::Scope scope(context.arena);
   const MatrixView<float> up =
       context.arena.take_matrix(num_rows, weights.gate_up != nullptr ? 2 * inner : inner);
@@ -207,9 +235,9 @@ void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const floa
   run_linears(layer, values, {{weights.down.get(), names.down, y}}, context);
 }
 
-// Each token goes to the experts with the largest router scores; their outputs are added with the
-// softmax of these scores as weights, in the order of the experts.
-// Nobody looks on: which tokens an expert gets differs from model to model.
+// Each token goes to the experts that route_tokens() chooses, whose outputs are added with its weights, in
+// the order of the experts, the shared one last. Nobody looks on: which tokens an expert gets differs from
+// model to model.
 void Decoder::experts(size_t layer, MatrixView<const float> x, MatrixView<float> y,
                       ExecutionContext& outer) const {
   const DecoderBlock& block = weights_.blocks[layer];
@@ -218,8 +246,11 @@ void Decoder::experts(size_t layer, MatrixView<const float> x, MatrixView<float>
   const size_t num_experts = block.mlps.size();
   const Arena::Scope scope(context.arena);
   const MatrixView<float> scores = context.arena.take_matrix(num_rows, num_experts);
-  block.router->forward(x, scores, context);
-  route_tokens(spec_.experts_per_token, scores, context);
+  block.router->forward(x, scores.cols(0, spec_.num_experts), context);
+  if (block.shared_gate != nullptr) {
+    block.shared_gate->forward(x, scores.cols(spec_.num_experts, 1), context);
+  }
+  route_tokens(spec_, block.router_correction, scores, context);
   for (size_t r = 0; r < num_rows; ++r) std::fill_n(y.row(r), y.cols(), 0.f);
   for (size_t e = 0; e < num_experts; ++e) {
     const Arena::Scope expert_scope(context.arena);

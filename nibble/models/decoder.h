@@ -30,9 +30,11 @@ struct MlpWeights {
 // Weights of one block, by their role; null where the architecture has none.
 struct DecoderBlock {
   std::unique_ptr<Norm> attention_in_norm, attention_out_norm, mlp_in_norm, mlp_out_norm, q_norm, k_norm;
-  std::unique_ptr<Linear> q, k, v, qkv, o;
-  std::unique_ptr<Linear> router;
-  std::vector<MlpWeights> mlps;  // one, or the experts that the router chooses from
+  std::unique_ptr<Norm> q_a_norm, kv_a_norm;
+  std::unique_ptr<Linear> q, k, v, qkv, q_a, q_b, kv_a, kv_b, o;
+  std::unique_ptr<Linear> router, shared_gate;
+  std::vector<float> router_correction;  // [experts], or empty
+  std::vector<MlpWeights> mlps;  // one, or the experts: those that the router chooses from, the shared one
   size_t window = 0;             // tokens seen; 0: all
   bool sliding_rope = false;
   bool rotates = true;
@@ -97,6 +99,8 @@ class Decoder final : public CausalLM {
                    ExecutionContext& context) const;
   void attention(size_t layer, const TokenBatch& batch, MatrixView<const float> x, MatrixView<float> y,
                  ExecutionContext& context) const;
+  void latent_projections(size_t layer, MatrixView<const float> x, MatrixView<float> qkv,
+                          ExecutionContext& context) const;
   void mlp(size_t layer, const MlpWeights& weights, MatrixView<const float> x, MatrixView<float> y,
            ExecutionContext& context) const;
   void experts(size_t layer, MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) const;

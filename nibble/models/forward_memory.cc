@@ -63,7 +63,6 @@ class Walk {
   Walk(const ForwardShape& shape, const LinearSizeOf& size_of, size_t tokens, size_t threads)
       : spec_(shape.spec),
         config_(shape.config),
-        modules_(block_modules(shape.spec, 0, shape.prefix_missing)),
         prefix_missing_(shape.prefix_missing),
         size_of_(size_of),
         tokens_(tokens),
@@ -74,7 +73,10 @@ class Walk {
     meter_.take(tokens_ * sizeof(TokenBatch::Row));
     take_angles();
     for (int i = 0; i < 3; ++i) meter_.take_matrix(tokens_, config_.hidden_size);
-    {
+    for (size_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+      // Blocks differ in whether they have experts.
+      if (layer > 0 && spec_.is_sparse(layer) == spec_.is_sparse(layer - 1)) continue;
+      modules_ = block_modules(spec_, layer, prefix_missing_);
       const ArenaMeter::Scope inner(meter_);
       if (spec_.names.parallel) meter_.take_matrix(tokens_, config_.hidden_size);
       attention();
@@ -89,7 +91,7 @@ class Walk {
     if (!spec_.names.rotary) return;
     const size_t kinds = config_.rope_sliding ? 4 : 2;
     const auto rotated =
-        static_cast<size_t>(static_cast<double>(config_.head_dim) * config_.rope.partial_rotary_factor);
+        static_cast<size_t>(static_cast<double>(config_.rope_head_dim) * config_.rope.partial_rotary_factor);
     for (size_t i = 0; i < kinds; ++i) meter_.take_matrix(tokens_, rotated / 2);
   }
 
@@ -101,30 +103,40 @@ class Walk {
 
   void attention() {
     const size_t q = config_.num_attention_heads * config_.head_dim;
-    const size_t kv = config_.num_key_value_heads * config_.head_dim;
+    const size_t kv = config_.num_key_value_heads * (config_.head_dim + config_.value_head_dim);
     const ArenaMeter::Scope scope(meter_);
-    meter_.take_matrix(tokens_, q + 2 * kv);
+    meter_.take_matrix(tokens_, q + kv);
     for (const std::string& module : {modules_.qkv, modules_.q, modules_.k, modules_.v})
       linear(module, tokens_);
-    meter_.take_matrix(tokens_, q);
+    if (!modules_.kv_a.empty()) latent_projections();
+    meter_.take_matrix(tokens_, config_.num_attention_heads * config_.value_head_dim);
     if (!modules_.qkv.empty() && spec_.names.qkv_by_head && config_.num_key_value_heads > 1) {
       const ArenaMeter::Scope inner(meter_);
-      meter_.take_matrix(threads_, q + 2 * kv);
+      meter_.take_matrix(threads_, q + kv);
     }
     {
       const ArenaMeter::Scope inner(meter_);
       const size_t group = config_.num_attention_heads / config_.num_key_value_heads;
       const size_t rows = group * std::min(attention_tile_tokens(group), tokens_);
-      const kernels::AttentionShape shape = {config_.head_dim, config_.head_dim};
+      const kernels::AttentionShape shape = {config_.head_dim, config_.value_head_dim};
       meter_.take(threads_ * kernels::attention_scratch(shape, rows) * sizeof(float));
       meter_.take(threads_ * rows * sizeof(kernels::AttentionRow));
     }
     linear(modules_.o, tokens_);
   }
 
-  void mlp(size_t tokens) {
-    const MlpModules& mlp = modules_.mlps.front();
-    const size_t inner = config_.intermediate_size;
+  void latent_projections() {
+    const ArenaMeter::Scope scope(meter_);
+    const size_t plain_dim = config_.head_dim - config_.rope_head_dim;
+    meter_.take_matrix(tokens_, spec_.kv_rank + config_.rope_head_dim);
+    if (!modules_.q_a.empty()) meter_.take_matrix(tokens_, spec_.q_rank);
+    for (const std::string& module : {modules_.q_a, modules_.kv_a, modules_.q_b}) linear(module, tokens_);
+    meter_.take_matrix(tokens_, spec_.kv_rank);
+    meter_.take_matrix(tokens_, config_.num_attention_heads * (plain_dim + config_.value_head_dim));
+    linear(modules_.kv_b, tokens_);
+  }
+
+  void mlp(const MlpModules& mlp, size_t inner, size_t tokens) {
     const ArenaMeter::Scope scope(meter_);
     meter_.take_matrix(tokens, mlp.gate_up.empty() ? inner : 2 * inner);
     linear(mlp.gate_up, tokens);
@@ -136,12 +148,17 @@ class Walk {
 
   // All tokens may choose one expert.
   void experts_or_mlp() {
-    if (spec_.num_experts == 0) return mlp(tokens_);
+    if (modules_.router.empty()) return mlp(modules_.mlps.front(), config_.intermediate_size, tokens_);
     const ArenaMeter::Scope scope(meter_);
-    meter_.take_matrix(tokens_, spec_.num_experts);
-    meter_.take(tokens_ * sizeof(size_t));
-    for (int i = 0; i < 2; ++i) meter_.take_matrix(tokens_, config_.hidden_size);
-    mlp(tokens_);
+    meter_.take_matrix(tokens_, modules_.mlps.size());
+    const auto expert = [&](const MlpModules& modules, size_t inner) {
+      const ArenaMeter::Scope expert_scope(meter_);
+      meter_.take(tokens_ * sizeof(size_t));
+      for (int i = 0; i < 2; ++i) meter_.take_matrix(tokens_, config_.hidden_size);
+      mlp(modules, inner, tokens_);
+    };
+    expert(modules_.mlps.front(), spec_.expert_size);
+    if (spec_.shared_expert_size > 0) expert(modules_.mlps.back(), spec_.shared_expert_size);
   }
 
   void head(size_t num_logits) {
@@ -152,7 +169,7 @@ class Walk {
 
   const DecoderSpec& spec_;
   const PretrainedConfig& config_;
-  const BlockModules modules_;
+  BlockModules modules_;  // of the layer
   const bool prefix_missing_;
   const LinearSizeOf& size_of_;
   const size_t tokens_;

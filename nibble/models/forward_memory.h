@@ -23,7 +23,7 @@ struct ForwardShape {
   bool prefix_missing = false;
 };
 
-// `tokens` in one pass, of which `num_logits` want logits; all blocks are like the first one.
+// `tokens` in one pass, of which `num_logits` want logits.
 size_t forward_arena_bytes(const ForwardShape& shape, const LinearSizeOf& size_of, size_t tokens,
                            size_t num_logits, size_t threads);
 

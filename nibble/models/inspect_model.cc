@@ -99,7 +99,8 @@ void add_float(const std::string& name, const TensorInfo& info, bool tied, const
   TensorClass kind = class_of_module(module);
   if (kind == TensorClass::kLinear && !quantized.layouts.count(module)) {
     const bool is_matrix = info.shape.size() >= 2;
-    const bool is_bias = last_part(name) == "bias";
+    const bool is_bias =
+        last_part(name).ends_with("bias");  // DeepSeek's routers have e_score_correction_bias
     if (is_buffer(name) || (!is_matrix && !is_bias)) kind = TensorClass::kOther;
   }
   const size_t bytes = num_bytes(info).value_or(0);
@@ -193,9 +194,10 @@ void fill_from_config(const PretrainedConfig& config, ModelSummary& summary) {
         std::pair("vocab_size", config.vocab_size)}) {
     if (value > 0) summary.config[key] = value;
   }
-  // A key and a value of head_dim half floats per layer and key-value head.
-  const auto values = num_elements({config.num_hidden_layers, config.num_key_value_heads, config.head_dim});
-  if (values && *values > 0) summary.kv_bytes_per_token = *values * 2 * sizeof(uint16_t);
+  // A key and a value of half floats per layer and key-value head.
+  const auto values = num_elements(
+      {config.num_hidden_layers, config.num_key_value_heads, config.head_dim + config.value_head_dim});
+  if (values && *values > 0) summary.kv_bytes_per_token = *values * sizeof(uint16_t);
 }
 
 Status find_tokenizer(const ModelFiles& files, ModelSummary& summary) {

@@ -5,7 +5,8 @@
 namespace nibble {
 
 std::vector<std::string> linears_of_block(const BlockModules& modules) {
-  std::vector<std::string> names = {modules.q, modules.k, modules.v, modules.qkv, modules.o};
+  std::vector<std::string> names = {modules.q,    modules.k,   modules.v,    modules.qkv, modules.q_a,
+                                    modules.kv_a, modules.q_b, modules.kv_b, modules.o};
   for (const MlpModules& mlp : modules.mlps) {
     names.insert(names.end(), {mlp.gate, mlp.up, mlp.gate_up, mlp.down});
   }
@@ -30,23 +31,39 @@ BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_mi
     modules.q = name("", names.q);
     modules.k = name("", names.k);
     modules.v = name("", names.v);
+    modules.q_a = name("", names.q_a);
+    modules.q_b = name("", names.q_b);
+    modules.kv_a = name("", names.kv_a);
+    modules.kv_b = name("", names.kv_b);
   }
   modules.o = name("", names.o);
-  modules.router = name("", names.router);
-  for (size_t i = 0; i < std::max<size_t>(1, spec.num_experts); ++i) {
-    const std::string in = spec.num_experts > 0 ? fmt::format("{}.{}.", names.experts, i) : std::string();
+  if (!spec.is_sparse(layer)) {
     MlpModules& mlp = modules.mlps.emplace_back();
-    mlp.gate_up = name(in, names.gate_up);
+    mlp.gate_up = name("", names.gate_up);
     if (names.gate_up.empty()) {
-      mlp.gate = name(in, names.gate);
-      mlp.up = name(in, names.up);
+      mlp.gate = name("", names.gate);
+      mlp.up = name("", names.up);
     }
-    mlp.down = name(in, names.down);
+    mlp.down = name("", names.down);
+    return modules;
   }
+  modules.router = name("", names.router);
+  modules.shared_gate = name("", names.shared_gate);
+  const auto add_expert = [&](const std::string& in) {
+    modules.mlps.push_back({.gate = name(in, names.expert_gate),
+                            .up = name(in, names.expert_up),
+                            .gate_up = {},
+                            .down = name(in, names.expert_down)});
+  };
+  for (size_t i = 0; i < spec.num_experts; ++i) add_expert(fmt::format("{}.{}.", names.experts, i));
+  if (!names.shared_expert.empty()) add_expert(fmt::format("{}.", names.shared_expert));
   return modules;
 }
 
 namespace {
+
+// DeepSeek's code gives the norms of its short vectors no eps: they have the default of the class.
+constexpr float kLatentNormEps = 1e-6f;
 
 // A norm over hidden_size, or one of queries and keys.
 Expected<std::unique_ptr<Norm>> load_norm(const DecoderSpec& spec, const PretrainedConfig& config,
@@ -77,6 +94,15 @@ Status load_block_norms(const DecoderSpec& spec, const PretrainedConfig& config,
   NIBBLE_RETURN_IF_ERROR(norm(names.attention_out_norm, block.attention_out_norm));
   NIBBLE_RETURN_IF_ERROR(norm(names.mlp_in_norm, block.mlp_in_norm));
   NIBBLE_RETURN_IF_ERROR(norm(names.mlp_out_norm, block.mlp_out_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.q_a_norm, block.q_a_norm));
+  NIBBLE_RETURN_IF_ERROR(norm(names.kv_a_norm, block.kv_a_norm));
+  for (Norm* const latent : {block.q_a_norm.get(), block.kv_a_norm.get()}) {
+    if (latent != nullptr) latent->eps = kLatentNormEps;
+  }
+  if (!modules.router.empty() && !names.router_correction.empty()) {
+    NIBBLE_TRY(block.router_correction,
+               loader.values(fmt::format("{}.{}", modules.router, names.router_correction)));
+  }
   const auto heads_norm = [&](std::string_view name, size_t heads, std::unique_ptr<Norm>& target) -> Status {
     if (spec.names.qk_norm != QkNorm::kHeadList || name.empty()) {
       NIBBLE_RETURN_IF_ERROR(norm(name, target));
@@ -123,7 +149,7 @@ Expected<DecoderWeights> load_frame(const DecoderSpec& spec, const PretrainedCon
   if (!spec.names.rotary) return weights;
   const auto rotation = [&](const RopeParameters& parameters) {
     return at("config.json",
-              RotaryEmbedding::create(parameters, config.head_dim, config.max_position_embeddings));
+              RotaryEmbedding::create(parameters, config.rope_head_dim, config.max_position_embeddings));
   };
   NIBBLE_TRY(weights.rope, rotation(config.rope));
   if (config.rope_sliding) {

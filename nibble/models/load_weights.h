@@ -18,18 +18,20 @@ struct MlpModules {
 };
 struct BlockModules {
   std::string prefix;  // "model.layers.3."
-  std::string q, k, v, qkv, o, router;
-  std::vector<MlpModules> mlps;  // one, or the experts
+  std::string q, k, v, qkv, q_a, q_b, kv_a, kv_b, o;
+  std::string router, shared_gate;
+  std::vector<MlpModules> mlps;  // one, or the experts: those that the router chooses from, the shared one
 };
 BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_missing);
 
-// The linear layers of a block, in the order of the forward pass; not the router.
+// The linear layers of a block, in the order of the forward pass; not the router and the shared expert's
+// gate.
 std::vector<std::string> linears_of_block(const BlockModules& modules);
 
 // `full` without "model." where the file leaves it out.
 std::string name_in_file(const DecoderSpec& spec, std::string_view full, bool prefix_missing);
 
-// What block_steps.h wants to know of a block: window, kind of rotation, norms.
+// What block_steps.h wants to know of a block: window, kind of rotation, norms, the router's correction.
 Status load_block_norms(const DecoderSpec& spec, const PretrainedConfig& config, size_t layer,
                         const BlockModules& modules, WeightLoader& loader, DecoderBlock& block);
 

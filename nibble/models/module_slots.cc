@@ -17,6 +17,15 @@ bool is_ignored(std::string_view name) {
                      [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
+// Of a layer behind the model's own.
+bool is_extra(std::string_view name, const DecoderSpec& spec) {
+  for (size_t i = 0; i < spec.extra_layers; ++i) {
+    const std::string layer = fmt::format("{}.{}.", spec.names.layers, spec.window.size() + i);
+    if (name.starts_with(layer)) return true;
+  }
+  return false;
+}
+
 // "a, b, c and 12 more"
 std::string first_names(const std::vector<std::string>& names) {
   const size_t shown = std::min(names.size(), kNamesInMessage);
@@ -37,6 +46,7 @@ class SlotList {
     if (!prefix_.empty() && name.starts_with(prefix_)) name.remove_prefix(prefix_.size());
     slots_.push_back({std::string(name), role, std::move(shape), bias_required});
   }
+  ModuleSlot& last() { return slots_.back(); }
 
   std::vector<ModuleSlot> take() { return std::move(slots_); }
 
@@ -55,7 +65,7 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
   const size_t hidden = config.hidden_size;
   const size_t q_size = config.num_attention_heads * config.head_dim;
   const size_t kv_size = config.num_key_value_heads * config.head_dim;
-  const size_t inner = config.intermediate_size;
+  const size_t out_size = config.num_attention_heads * config.value_head_dim;
 
   SlotList slots(spec, prefix_missing);
   slots.add(names.embed, ModuleRole::kEmbedding, {config.vocab_size, spec.embedding_size});
@@ -73,6 +83,14 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
       add(block.q, ModuleRole::kLinear, {q_size, hidden}, spec.qkv_bias);
       add(block.k, ModuleRole::kLinear, {kv_size, hidden}, spec.qkv_bias);
       add(block.v, ModuleRole::kLinear, {kv_size, hidden}, spec.qkv_bias);
+      add(block.q_a, ModuleRole::kLinear, {spec.q_rank, hidden}, spec.latent_bias);
+      add(block.kv_a, ModuleRole::kLinear, {spec.kv_rank + config.rope_head_dim, hidden}, spec.latent_bias);
+      add(block.q_a_norm, ModuleRole::kNorm, {spec.q_rank});
+      add(block.q_b, ModuleRole::kLinear, {q_size, spec.q_rank});
+      add(block.kv_a_norm, ModuleRole::kNorm, {spec.kv_rank});
+      // Of each head the part of the key that is not rotated, and the value.
+      const size_t expanded = config.head_dim - config.rope_head_dim + config.value_head_dim;
+      add(block.kv_b, ModuleRole::kLinear, {config.num_attention_heads * expanded, spec.kv_rank});
     } else {
       add(block.qkv, ModuleRole::kLinear, {q_size + 2 * kv_size, hidden}, spec.qkv_bias);
     }
@@ -93,26 +111,35 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
     };
     add_heads_norm(block.q_norm, config.num_attention_heads);
     add_heads_norm(block.k_norm, config.num_key_value_heads);
-    add(block.o, ModuleRole::kLinear, {hidden, q_size}, spec.o_bias);
+    add(block.o, ModuleRole::kLinear, {hidden, out_size}, spec.o_bias);
     add(block.attention_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
     add(block.mlp_in_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
-    const auto add_mlp = [&](const std::string& in) {
-      const auto name = [&](std::string_view module) {
-        return module.empty() ? std::string() : in + std::string(module);
+    if (spec.is_sparse(layer)) {
+      add(block.router, ModuleRole::kRouter, {spec.num_experts, hidden});
+      slots.last().correction = block.router_correction;
+      const auto add_expert = [&](const std::string& in, size_t inner) {
+        const auto name = [&](std::string_view module) { return fmt::format("{}.{}", in, module); };
+        add(name(block.expert_gate), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+        add(name(block.expert_up), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+        add(name(block.expert_down), ModuleRole::kLinear, {hidden, inner}, spec.mlp_bias);
       };
-      if (block.gate_up.empty()) {
-        add(name(block.gate), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
-        add(name(block.up), ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
-      } else {
-        add(name(block.gate_up), ModuleRole::kLinear, {2 * inner, hidden}, spec.mlp_bias);
+      for (size_t expert = 0; expert < spec.num_experts; ++expert) {
+        add_expert(fmt::format("{}.{}", block.experts, expert), spec.expert_size);
       }
-      add(name(block.down), ModuleRole::kLinear, {hidden, inner}, spec.mlp_bias);
-    };
-    add(block.router, ModuleRole::kRouter, {spec.num_experts, hidden});
-    for (size_t expert = 0; expert < spec.num_experts; ++expert) {
-      add_mlp(fmt::format("{}.{}.", block.experts, expert));
+      add(block.shared_gate, ModuleRole::kRouter, {1, hidden});
+      if (!block.shared_expert.empty()) {
+        add_expert(std::string(block.shared_expert), spec.shared_expert_size);
+      }
+    } else {
+      const size_t inner = config.intermediate_size;
+      if (block.gate_up.empty()) {
+        add(block.gate, ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+        add(block.up, ModuleRole::kLinear, {inner, hidden}, spec.mlp_bias);
+      } else {
+        add(block.gate_up, ModuleRole::kLinear, {2 * inner, hidden}, spec.mlp_bias);
+      }
+      add(block.down, ModuleRole::kLinear, {hidden, inner}, spec.mlp_bias);
     }
-    if (spec.num_experts == 0) add_mlp("");
     add(block.mlp_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
   }
   if (spec.final_norm) slots.add(names.final_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
@@ -158,6 +185,8 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
   for (const ModuleSlot& slot : slots) {
     const std::string bias = slot.name + ".bias";
     if (slot.bias_required || checkpoint.find(bias) != nullptr) check(bias, {slot.shape.front()});
+    if (!slot.correction.empty())
+      check(fmt::format("{}.{}", slot.name, slot.correction), {slot.shape.front()});
     if (!options.quantized.contains(slot.name)) {
       check(slot.name + ".weight", slot.shape);
       continue;
@@ -167,7 +196,9 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
   std::vector<std::string> unused;
   const std::string tied_head = fmt::format("{}.weight", spec.names.head);
   for (const auto& [name, info] : checkpoint.tensors()) {
-    if (used.contains(name) || is_ignored(name) || (options.tied_head && name == tied_head)) continue;
+    if (used.contains(name) || is_ignored(name) || is_extra(name, spec) ||
+        (options.tied_head && name == tied_head))
+      continue;
     unused.push_back(name);
   }
   if (!missing.empty()) {

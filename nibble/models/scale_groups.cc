@@ -24,7 +24,8 @@ void append(std::vector<std::string>& names, std::initializer_list<std::string> 
 // attention averages v over the tokens.
 bool values_reach_output_unchanged(const DecoderSpec& spec, const BlockModules& modules,
                                    const std::vector<ModuleSlot>& slots) {
-  if (spec.clip_qkv > 0.f || (spec.names.qkv_by_head && !modules.qkv.empty())) return false;
+  if (!modules.kv_b.empty() || spec.clip_qkv > 0.f || (spec.names.qkv_by_head && !modules.qkv.empty()))
+    return false;
   const Shape& o = shape_of(slots, modules.o);
   return modules.qkv.empty() ? shape_of(slots, modules.v) == o
                              : shape_of(slots, modules.qkv)[0] == 3 * o[1];  // q has o[1] rows
@@ -36,10 +37,10 @@ std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules
                                      const std::vector<ModuleSlot>& slots) {
   const BlockNames& names = spec.names.block;
   ScaleGroup attention;
-  append(attention.layers, {modules.qkv, modules.q, modules.k, modules.v});
+  append(attention.layers, {modules.qkv, modules.q, modules.k, modules.v, modules.q_a, modules.kv_a});
   ScaleGroup mlp;
   for (const MlpModules& expert : modules.mlps) append(mlp.layers, {expert.gate_up, expert.gate, expert.up});
-  append(mlp.compensated, {modules.router});
+  append(mlp.compensated, {modules.router, modules.shared_gate});
 
   std::vector<ScaleGroup> groups;
   const auto add_behind_norm = [&](std::string_view norm, ScaleGroup group) {
@@ -52,6 +53,8 @@ std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules
     attention.compensated = mlp.compensated;
   }
   add_behind_norm(names.attention_in_norm, std::move(attention));
+  if (!modules.q_b.empty()) add_behind_norm(names.q_a_norm, {{}, {}, {modules.q_b}, {}});
+  if (!modules.kv_b.empty()) add_behind_norm(names.kv_a_norm, {{}, {}, {modules.kv_b}, {}});
   if (values_reach_output_unchanged(spec, modules, slots)) {
     groups.push_back({{}, modules.qkv.empty() ? modules.v : modules.qkv, {modules.o}, {}});
   }

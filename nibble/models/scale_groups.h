@@ -20,16 +20,17 @@ struct ScaleGroup {
   std::string norm;      // its weight (and bias) is divided
   std::string producer;  // a linear: its last in_features rows (of what reads them) are divided, and its bias
   std::vector<std::string> layers;       // linears that read it
-  std::vector<std::string> compensated;  // linears that read it too and are never quantized (a router)
+  std::vector<std::string> compensated;  // linears that read it too and are never quantized (routers)
 };
 
 // The groups of one block in the order of AutoAWQ's tables: attention's norm -> q, k, v; v -> o; the
-// MLP's norm -> gate, up; up -> down. A group is left out where no exact fold exists:
+// MLP's norm -> gate, up; up -> down. Of latent attention: attention's norm -> q or q_a, kv_a; the norms of
+// the short vectors -> q_b, kv_b. A group is left out where no exact fold exists:
 // * norm -> linears, where the norm stands behind the addition, or where there is none, or none with
 //   a weight;
 // * v -> o, unless every head has keys and values of its own and v and o have one shape (AutoAWQ's rule;
 //   of a fused weight the last third of the rows is v), and where attention clamps v, and where a
-//   fused weight has its rows by head;
+//   fused weight has its rows by head; kv_b -> o of latent attention, for its rows are by head, too;
 // * up -> down of an MLP without gate, unless its activation is relu: relu(x / s) = relu(x) / s.
 // Linears of one norm make one group, whichever branch they belong to (Phi), all experts' too (Mixtral).
 std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules& modules,

@@ -53,6 +53,25 @@ const Lines kPhi3 = {"input_layernorm -> self_attn.qkv_proj", "post_attention_la
 
 const std::string kFalconMlp = "post_attention_layernorm -> mlp.dense_h_to_4h";
 
+Lines with_mlp(Lines attention, const Lines& mlp) {
+  attention.insert(attention.end(), mlp.begin(), mlp.end());
+  return attention;
+}
+
+// Of mixtures whose experts are Llama's MLPs; without a shared one `shared` is empty.
+Lines experts_with_shared(size_t count, const std::string& shared, const std::string& shared_gate) {
+  std::vector<std::string> names;
+  for (size_t e = 0; e < count; ++e) names.push_back("mlp.experts." + std::to_string(e));
+  if (!shared.empty()) names.push_back("mlp." + shared);
+  Lines lines = {"post_attention_layernorm ->"};
+  for (const std::string& name : names) {
+    lines[0] += " " + name + ".gate_proj " + name + ".up_proj";
+    lines.push_back(name + ".up_proj -> " + name + ".down_proj");
+  }
+  lines[0] += " [mlp.gate]" + shared_gate;
+  return lines;
+}
+
 TEST(ScaleGroups, OfEveryArchitecture) {
   const std::string experts = "block_sparse_moe.experts.";
   Lines mixtral = {kQkv, "post_attention_layernorm ->"};
@@ -61,7 +80,16 @@ TEST(ScaleGroups, OfEveryArchitecture) {
     mixtral.push_back(experts + e + ".w3 -> " + experts + e + ".w2");
   }
   mixtral[1] += " [block_sparse_moe.gate]";
+  const Lines deepseek_attention = {"input_layernorm -> self_attn.q_proj self_attn.kv_a_proj_with_mqa",
+                                    "self_attn.kv_a_layernorm -> self_attn.kv_b_proj"};
+  const Lines deepseek_low_rank = {"input_layernorm -> self_attn.q_a_proj self_attn.kv_a_proj_with_mqa",
+                                   "self_attn.q_a_layernorm -> self_attn.q_b_proj",
+                                   "self_attn.kv_a_layernorm -> self_attn.kv_b_proj"};
   const std::map<std::string, Lines> expected = {
+      {"deepseek_v2", with_mlp(deepseek_attention, experts_with_shared(4, "shared_experts", ""))},
+      {"deepseek_v3", with_mlp(deepseek_low_rank, experts_with_shared(8, "shared_experts", ""))},
+      {"qwen2_moe", with_mlp({kQkv}, experts_with_shared(4, "shared_expert", " [mlp.shared_expert_gate]"))},
+      {"qwen3_moe", with_mlp({kQkv}, experts_with_shared(4, "", ""))},
       {"gemma", kLlama},
       {"gemma2", kGemma2},
       {"gemma3_text", kGemma2},
@@ -104,11 +132,18 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"stablelm_qk_layernorm", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
       {"starcoder2", {kQkv, "post_attention_layernorm -> mlp.c_fc"}},
   };
+  const std::map<std::string, Lines> expected_of_dense = {
+      {"qwen3_moe", kLlama},
+      {"deepseek_v2", with_mlp(deepseek_attention, {kGateUp, kDown})},
+      {"deepseek_v3", with_mlp(deepseek_low_rank, {kGateUp, kDown})},
+  };
   for (const std::string& name : test::architecture_names()) {
     ASSERT_TRUE(expected.contains(name)) << name << ": say here what its groups are";
     const ModelSource source = open_architecture(name);
     for (size_t layer = 0; layer < source.config.num_hidden_layers; ++layer) {
-      EXPECT_EQ(described(source, layer), expected.at(name)) << name << ", layer " << layer;
+      const bool dense = expected_of_dense.contains(name) && !source.spec.is_sparse(layer);
+      EXPECT_EQ(described(source, layer), (dense ? expected_of_dense : expected).at(name))
+          << name << ", layer " << layer;
     }
   }
 }

@@ -100,6 +100,12 @@ Expected<std::unique_ptr<Norm>> WeightLoader::norm(std::string_view module, Norm
   return norm;
 }
 
+Expected<std::vector<float>> WeightLoader::values(const std::string& tensor) {
+  NIBBLE_TRY(const Tensor stored, checkpoint_->tensor(tensor));
+  num_parameters_ += stored.size();
+  return at(tensor, to_floats(stored));
+}
+
 Expected<Tensor> WeightLoader::embedding(std::string_view module) {
   NIBBLE_TRY(Tensor tensor, float_weight(std::string(module)));
   if (tensor.dtype != DType::kF32 && tensor.dtype != DType::kF16 && tensor.dtype != DType::kBF16) {

@@ -14,7 +14,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMostBlocksPerBuffer = 16;  // 1024 tokens: a short sequence should not take much more
 
 size_t head_bytes(const KvCacheShape& shape) {
-  return kernels::head_block_layout(shape.type, shape.head_dim, shape.head_dim).bytes;
+  return kernels::head_block_layout(shape.type, shape.head_dim, shape.value_width()).bytes;
 }
 
 size_t blocks_of(size_t tokens) { return (tokens + kAttentionBlock - 1) / kAttentionBlock; }
@@ -78,8 +78,8 @@ size_t KvCache::offset(size_t layer, size_t kv_head) const {
 
 void KvCache::write(size_t layer, size_t kv_head, size_t position, const float* key, const float* value) {
   std::byte* const block = blocks_[position / kAttentionBlock] + offset(layer, kv_head);
-  kernels::store_token(shape_.type, shape_.head_dim, shape_.head_dim, position % kAttentionBlock, key, value,
-                       block);
+  kernels::store_token(shape_.type, shape_.head_dim, shape_.value_width(), position % kAttentionBlock, key,
+                       value, block);
 }
 
 kernels::AttentionBlocks KvCache::head(size_t layer, size_t kv_head) const {

@@ -17,6 +17,9 @@ struct KvCacheShape {
   size_t num_key_value_heads = 0;
   size_t head_dim = 0;
   KvCacheType type = KvCacheType::kF32;
+  size_t value_head_dim = 0;  // 0: head_dim
+
+  size_t value_width() const { return value_head_dim > 0 ? value_head_dim : head_dim; }
 };
 
 // Bytes of kAttentionBlock tokens in all layers.
@@ -44,7 +47,8 @@ class KvCache {
   // Forgets all tokens from `size` on.
   void truncate(size_t size);
 
-  // Writes the key and value ([head_dim]) of the token at `position`, for which there is room.
+  // Writes the key [head_dim] and the value [value_width()] of the token at `position`, for which there is
+  // room.
   void write(size_t layer, size_t kv_head, size_t position, const float* key, const float* value);
 
   // What attention reads of one head.

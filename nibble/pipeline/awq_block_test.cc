@@ -51,13 +51,16 @@ Inputs inputs_of(const ModelSource& source, size_t layer) {
   const BlockModules modules = block_modules(source.spec, layer, source.prefix_missing);
   std::mt19937 rng(static_cast<uint32_t>(layer + 1));
   Inputs inputs;
-  std::vector<std::string> first = {modules.qkv, modules.q, modules.k, modules.v};
+  std::vector<std::string> first = {modules.qkv, modules.q, modules.k, modules.v, modules.q_a, modules.kv_a};
   const bool shared = source.spec.names.parallel && source.spec.names.block.mlp_in_norm.empty();  // Phi
   if (shared) {
     const MlpModules& mlp = modules.mlps.front();
     first.insert(first.end(), {mlp.gate_up, mlp.gate, mlp.up});
   }
   inputs.add(source, first, rng);
+  for (const std::string& second : {modules.q_b, modules.kv_b}) {
+    if (!second.empty()) inputs.add(source, {second}, rng);
+  }
   inputs.add(source, {modules.o}, rng);
   for (const MlpModules& mlp : modules.mlps) {
     if (!shared) inputs.add(source, {mlp.gate_up, mlp.gate, mlp.up}, rng);

@@ -66,10 +66,33 @@ Expected<bool> is_skipped(QuantizationConfig& config, const std::string& module)
   return words != nullptr && contains_any(module, *words);
 }
 
-// The last part of the router's name; empty without one.
-std::string router_name(const ModelSource& source) {
-  const std::string name(source.spec.names.block.router);
-  return name.substr(name.rfind('.') + 1);
+// Words that name the routers, and the gates of shared experts, and no linear: AutoAWQ and Transformers leave
+// out what holds one of them anywhere in its name, and "gate" would be in "gate_proj". The last part of a
+// name where that is enough, or its name inside the block, or (where a dense block has "mlp.gate_proj") the
+// names of all.
+std::vector<std::string> router_words(const ModelSource& source) {
+  const std::set<std::string> linears = linear_modules(source.slots);
+  const auto in_a_linear = [&](const std::string& word) {
+    return std::any_of(linears.begin(), linears.end(),
+                       [&](const std::string& module) { return module.find(word) != std::string::npos; });
+  };
+  std::vector<std::string> words;
+  for (const std::string_view role : {source.spec.names.block.router, source.spec.names.block.shared_gate}) {
+    if (role.empty()) continue;
+    const std::string in_block(role);
+    const std::string last = in_block.substr(in_block.rfind('.') + 1);
+    if (!in_a_linear(last)) {
+      words.push_back(last);
+    } else if (!in_a_linear(in_block)) {
+      words.push_back(in_block);
+    } else {
+      for (const ModuleSlot& slot : source.slots) {
+        if (slot.role == ModuleRole::kRouter && slot.name.ends_with("." + in_block))
+          words.push_back(slot.name);
+      }
+    }
+  }
+  return words;
 }
 
 // GPTQModel knows no list of AWQ modules, only rules, and would read such a module as codes.
@@ -90,7 +113,7 @@ void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
   if (auto* const awq = std::get_if<AwqConfig>(&config)) {
     add_skip_rules(*words, *awq);
     // AutoAWQ would take a router for a linear layer.
-    if (const std::string router = router_name(source); !router.empty()) complete.push_back(router);
+    for (std::string& word : router_words(source)) complete.push_back(std::move(word));
   } else {
     complete.emplace_back(
         "lm_head");  // a list of bitsandbytes replaces the default one, which holds the head

@@ -37,14 +37,16 @@ bool has_two_streams(const QuantizeOptions& options) {
   return options.effort == Effort::kDefault || options.effort == Effort::kBest;
 }
 
-// Of the first block; all are alike. Of experts one stands for all, and `copies` is their number.
+// Of the last block, which stands for all. Of experts one stands for all, and `copies` is their number.
 struct BlockShape {
   std::vector<Inputs> inputs;
+  size_t first_of_mlp = 0;  // of the inputs
   size_t copies_of_mlp = 1;
 };
 
 BlockShape block_shape(const ModelSource& source) {
-  const BlockModules modules = block_modules(source.spec, 0, source.prefix_missing);
+  const BlockModules modules =
+      block_modules(source.spec, source.config.num_hidden_layers - 1, source.prefix_missing);
   BlockShape shape;
   const auto add = [&](std::initializer_list<std::string> names, bool last) {
     Inputs inputs{.last = last};
@@ -56,8 +58,11 @@ BlockShape block_shape(const ModelSource& source) {
     }
     if (inputs.in > 0) shape.inputs.push_back(inputs);
   };
-  add({modules.q, modules.k, modules.v, modules.qkv}, false);
+  add({modules.q, modules.k, modules.v, modules.qkv, modules.q_a, modules.kv_a}, false);
+  add({modules.q_b}, false);
+  add({modules.kv_b}, false);
   add({modules.o}, true);
+  shape.first_of_mlp = shape.inputs.size();
   const MlpModules& mlp = modules.mlps.front();
   add({mlp.gate, mlp.up, mlp.gate_up}, false);
   add({mlp.down}, true);
@@ -90,7 +95,8 @@ double count_operations(const ModelSource& source, const QuantizeOptions& option
   for (const size_t length : lengths) {
     const auto n = static_cast<double>(length);
     tokens += n;
-    attention += 2 * n * n * static_cast<double>(config.num_attention_heads * config.head_dim);
+    attention +=
+        n * n * static_cast<double>(config.num_attention_heads * (config.head_dim + config.value_head_dim));
   }
   const bool two = has_two_streams(options);
   double operations = attention * (two ? 2 : 1);
@@ -98,7 +104,7 @@ double count_operations(const ModelSource& source, const QuantizeOptions& option
     const auto in = static_cast<double>(shape.inputs[i].in);
     const auto out = static_cast<double>(shape.inputs[i].out);
     const bool last = shape.inputs[i].last;
-    const double copies = i >= 2 ? static_cast<double>(shape.copies_of_mlp) : 1;
+    const double copies = i >= shape.first_of_mlp ? static_cast<double>(shape.copies_of_mlp) : 1;
     const double reached =
         copies > 1 ? tokens * static_cast<double>(source.spec.experts_per_token) : tokens;  // in all
     const double forwards = two ? (last ? 3 : 2) : 1;

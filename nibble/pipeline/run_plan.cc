@@ -96,7 +96,8 @@ size_t stored_bytes(const ModelSource& source, const std::string& tensor) {
 }
 
 KvCacheShape kv_cache_shape(const PretrainedConfig& config, const RunSettings& settings) {
-  return {config.num_hidden_layers, config.num_key_value_heads, config.head_dim, settings.kv_cache_type};
+  return {config.num_hidden_layers, config.num_key_value_heads, config.head_dim, settings.kv_cache_type,
+          config.value_head_dim};
 }
 
 // Of one sequence, in the buffers of nn/kv_cache.h. A window of attention does not shorten the cache.
@@ -199,7 +200,9 @@ void estimate_speed(const ModelSource& source, const std::map<std::string, Modul
       seen_tokens(source.spec, settings.context) * kv_per_layer / (speed.read.all_threads * kKvReadShare);
   // A prompt of one chunk: each token sees half of it. Scores and sums of values: four operations.
   const double pairs = seen_tokens(source.spec, std::min(settings.context, settings.prefill_chunk) / 2);
-  const double attention = 4.0 * pairs * static_cast<double>(config.num_attention_heads * config.head_dim);
+  const double attention =
+      2.0 * pairs *
+      static_cast<double>(config.num_attention_heads * (config.head_dim + config.value_head_dim));
   plan.decode_tokens_per_second = 1.0 / work.decode_seconds;
   plan.decode_full_tokens_per_second = 1.0 / (work.decode_seconds + full);
   plan.prefill_tokens_per_second =

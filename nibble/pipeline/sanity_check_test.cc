@@ -70,8 +70,11 @@ void quantize_to(const std::filesystem::path& original, const std::filesystem::p
   options.fit_group_size = true;
   options.round_to_nearest = true;
   options.check = false;
-  // The layout cannot hold the 48 outputs that these have in llama_bias.
-  std::get<GPTQConfig>(options.config).dynamic.push_back({".*\\.[kv]_proj", true, Json::object()});
+  // Sizes that the layout cannot hold: in llama_bias, DeepSeek's, Qwen's mixtures.
+  for (const char* const misfit :
+       {".*\\.[kv]_proj", ".*\\.(q_a|q_b|kv_a)_proj.*", ".*\\.mlp\\.(shared_)?experts\\..*"}) {
+    std::get<GPTQConfig>(options.config).dynamic.push_back({misfit, true, Json::object()});
+  }
   const auto done = quantize_model(find_model(original.string()).value(), folder, options, pool);
   ASSERT_TRUE(done) << to_string(done.error());
 }

@@ -130,7 +130,8 @@ std::string building_blocks(const Architecture& row) {
   add(!row.block.gate_up.empty(), "fused gate and up");
   add(row.block.gate.empty() && row.block.gate_up.empty(), "MLP without gate");
   add(row.transposed_linears, "linears stored as [in, out]");
-  add(!row.block.router.empty(), "experts");
+  add(!row.block.kv_a.empty(), "latent attention");
+  add(!row.block.router.empty(), row.block.shared_expert.empty() ? "experts" : "experts, a shared expert");
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 

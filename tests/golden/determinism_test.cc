@@ -32,9 +32,28 @@ std::vector<Case> cases() {
     all.push_back({model, ComputeMode::kAuto});
   }
   // Each building block of the architectures at least once.
-  for (const char* name : {"bloom", "cohere", "cohere2", "falcon_7b", "falcon_new", "gemma3_text", "glm4",
-                           "gpt2", "gpt_bigcode", "gpt_neox", "gptj", "mixtral", "mpt", "olmo", "olmo2",
-                           "opt", "phi3_longrope_long", "stablelm_qk_layernorm"}) {
+  for (const char* name : {"bloom",
+                           "cohere",
+                           "cohere2",
+                           "deepseek_v2",
+                           "deepseek_v3",
+                           "falcon_7b",
+                           "falcon_new",
+                           "gemma3_text",
+                           "glm4",
+                           "gpt2",
+                           "gpt_bigcode",
+                           "gpt_neox",
+                           "gptj",
+                           "mixtral",
+                           "mpt",
+                           "olmo",
+                           "olmo2",
+                           "opt",
+                           "phi3_longrope_long",
+                           "qwen2_moe",
+                           "qwen3_moe",
+                           "stablelm_qk_layernorm"}) {
     all.push_back({std::string("architectures/") + name, ComputeMode::kF32});
     all.push_back({std::string("architectures/") + name, ComputeMode::kAuto});
   }
