@@ -35,6 +35,13 @@ TEST(Error, WhatAFileSaysCannotCommandTheTerminal) {
 
 TEST(Printable, LinesOfAListStay) { EXPECT_EQ(printable("changed:\n  a\n  b\n"), "changed:\n  a\n  b\\x0a"); }
 
+TEST(Printable, BytesThatAreNoTextAreNumbers) {
+  EXPECT_EQ(printable("n\xff\xfe!"), "n\\xff\\xfe!");
+  EXPECT_EQ(printable("\xe4\xbd"), "\\xe4\\xbd") << "the start of a character";
+  EXPECT_EQ(printable("\xc0\xaf \xed\xa0\x80"), "\\xc0\\xaf \\xed\\xa0\\x80") << "overlong, surrogate";
+  EXPECT_EQ(printable("caf\u00e9 \u4f60 \U0001f600"), "caf\u00e9 \u4f60 \U0001f600");
+}
+
 TEST(Printable, LongTextsLoseTheirMiddle) {
   EXPECT_EQ(printable("abcdefghij", 10), "abcdefghij");
   EXPECT_EQ(printable("abcdefghijk", 4), "ab[... 7 bytes ...]jk");
