@@ -48,7 +48,7 @@ std::vector<NamedNorm> norms_of(const WalkState& state, const std::string& prefi
 
 // All tensors that are replaced belong to the block.
 Status check_names(const BlockValues& block, const std::vector<NamedNorm>& norms,
-                   const BlockReplacement& replacement) {
+                   const std::vector<std::string>& scales, const BlockReplacement& replacement) {
   std::vector<std::string> modules;
   for (const InputPoint& input : block.inputs) {
     modules.insert(modules.end(), input.modules.begin(), input.modules.end());
@@ -57,6 +57,7 @@ Status check_names(const BlockValues& block, const std::vector<NamedNorm>& norms
     if (norm.norm != nullptr) modules.push_back(norm.module);
   }
   for (const auto& [tensor, values] : replacement.tensors) {
+    if (std::find(scales.begin(), scales.end(), tensor) != scales.end()) continue;
     const std::string module = tensor.substr(0, tensor.rfind('.'));
     const bool known = std::find(modules.begin(), modules.end(), module) != modules.end();
     if (known && (tensor == module + ".weight" || tensor == module + ".bias")) continue;
@@ -130,6 +131,9 @@ void mlp(const Pass& pass, const BlockValues::Mlp& weights, MatrixView<const flo
   pass.saw(weights.in, x);
   const MatrixView<float> inner = pass.state.arena.take_matrix(x.rows(), weights.out.in);
   mlp_values(pass.state, weights.in.all(false), x, inner, pass.arithmetic);
+  if (!weights.activation_scales.empty()) {
+    divide_columns(weights.activation_scales, inner, pass.state.context);
+  }
   pass.saw(weights.out, inner);
   apply(weights.out.all(false), inner, y, pass.arithmetic, pass.state.pool);
 }
@@ -185,15 +189,20 @@ Expected<BlockValues> load_block(const WalkState& state, size_t layer, const Blo
   NIBBLE_TRY(block.kv_b, load({names.kv_b}));
   NIBBLE_TRY(block.attention_out, load({names.o}));
   NIBBLE_TRY(block.router, load({names.router, names.shared_gate}));
+  std::vector<std::string> scales;
   for (const MlpModules& modules : names.mlps) {
     BlockValues::Mlp& mlp = block.mlps.emplace_back();
     NIBBLE_TRY(mlp.in, load({modules.gate_up, modules.gate, modules.up}));
     NIBBLE_TRY(mlp.out, load({modules.down}));
+    if (modules.scaled_activation.empty()) continue;
+    scales.push_back(modules.scaled_activation + ".scales");
+    NIBBLE_TRY(const auto* const replaced, find_replaced(replacement, scales.back(), mlp.out.in));
+    if (replaced != nullptr) mlp.activation_scales = *replaced;
   }
   list_inputs(state, block);
   if (replacement == nullptr) return block;
   const std::vector<NamedNorm> norms = norms_of(state, names.prefix, block.parts);
-  NIBBLE_RETURN_IF_ERROR(check_names(block, norms, *replacement));
+  NIBBLE_RETURN_IF_ERROR(check_names(block, norms, scales, *replacement));
   for (const NamedNorm& norm : norms) {
     NIBBLE_RETURN_IF_ERROR(replace_norm(state, *replacement, norm.module, norm.norm));
   }

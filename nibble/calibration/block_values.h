@@ -25,6 +25,7 @@ struct BlockValues {
   LinearStack router;     // with the gate of the shared expert; empty without experts
   struct Mlp {
     LinearStack in, out;
+    std::vector<float> activation_scales;  // of a replacement; or empty
   };
   std::vector<Mlp> mlps;  // one, or the experts
   std::vector<InputPoint> inputs;

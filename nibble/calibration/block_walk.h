@@ -76,6 +76,7 @@ struct BlockInput {
 
 // Values in place of the file's, by tensor: "model.layers.0.self_attn.q_proj.weight" [out * in], "... .bias"
 // [out], "model.layers.0.input_layernorm.weight" [n]; as the file would store them (Gemma's norms: w - 1).
+// Scales of an activation ("transformer.h.0.mlp.act.scales" [n]) need not be in the file.
 struct BlockReplacement {
   std::map<std::string, std::vector<float>> tensors;
 };

@@ -17,8 +17,12 @@
 #include "nibble/checkpoint/checkpoint.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/convert.h"
+#include "nibble/config/pretrained_config.h"
 #include "nibble/config/quantization_config.h"
+#include "nibble/models/architecture.h"
+#include "nibble/models/input_scales.h"
 #include "nibble/pipeline/convert_proof.h"
+#include "nibble/quantization/dequantized_checkpoint.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -47,6 +51,29 @@ Status remove_quantize_configs(const std::filesystem::path& folder) {
       return fail(ErrorCode::kUnavailable, "cannot remove it: {}", error.message())
           .at((folder / name).string());
     }
+  }
+  return {};
+}
+
+// Scales of activations go into the weights behind them. Only where the file has tensors that could be such
+// scales must Nibble know the architecture.
+Status absorb_scales(const std::shared_ptr<const Checkpoint>& checkpoint, const Json& config,
+                     const QuantizationConfig& quantization, std::map<std::string, TensorSource>& sources) {
+  const bool any = std::any_of(sources.begin(), sources.end(),
+                               [](const auto& source) { return source.first.ends_with(".scales"); });
+  if (!any) return {};
+  NIBBLE_TRY(const PretrainedConfig parsed, at("config.json", PretrainedConfig::from_json(config)));
+  NIBBLE_TRY(const DecoderSpec spec, make_decoder_spec(parsed));
+  const std::vector<ModuleSlot> slots = module_slots(spec, parsed, prefix_is_missing(*checkpoint, spec));
+  NIBBLE_TRY(auto floats, dequantize_on_the_fly(checkpoint, quantization));
+  const auto absorbed = absorb_input_scales(std::move(floats), slots);
+  for (const auto& [module, scales] : input_scales_of(*checkpoint, slots)) {
+    sources.erase(scales);
+    TensorSource& weight = sources.at(module + ".weight");
+    weight.load = [absorbed, name = weight.name, dtype = weight.info.dtype]() -> Expected<Tensor> {
+      NIBBLE_TRY(const Tensor divided, absorbed->tensor(name));
+      return convert_tensor(divided, dtype);
+    };
   }
   return {};
 }
@@ -112,6 +139,7 @@ Expected<DequantizedModel> dequantize_model(const ModelFiles& files, const std::
     sources[name] = {name, {stored_as, info.shape}, load};
   }
 
+  NIBBLE_RETURN_IF_ERROR(absorb_scales(checkpoint, config, quantization, sources));
   std::vector<TensorSource> tensors;
   for (auto& [name, source] : sources) {
     out.bytes += num_bytes(source.info).value_or(0);

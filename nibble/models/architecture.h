@@ -41,6 +41,9 @@ struct BlockNames {
   std::string_view up = "mlp.up_proj";
   std::string_view gate_up = "";  // instead of both
   std::string_view down = "mlp.down_proj";
+  // An activation function that AWQ may scale (AutoAWQ's ScaledActivation): a tensor NAME.scales,
+  // [intermediate_size], divides what it gives.
+  std::string_view scaled_activation = "";
 
   // A mixture of experts: the router, the list of experts, and the expert that every token goes to, whose
   // result shared_gate scales. Each expert holds expert_gate, expert_up and expert_down.

@@ -82,6 +82,14 @@ void activate_rows(kernels::Activation activation, MatrixView<const float> gate,
   });
 }
 
+void divide_columns(std::span<const float> divisors, MatrixView<float> values, ExecutionContext& context) {
+  context.pool.parallel_for(values.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t c = 0; c < divisors.size(); ++c) values.row(r)[c] /= divisors[c];
+    }
+  });
+}
+
 void finish_logits(const DecoderSpec& spec, MatrixView<float> logits) {
   for (size_t r = 0; r < logits.rows(); ++r) {
     if (spec.logit_scale != 1.f) {

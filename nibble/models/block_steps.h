@@ -57,6 +57,9 @@ void place_keys_and_values(const PretrainedConfig& config, MatrixView<const floa
 void activate_rows(kernels::Activation activation, MatrixView<const float> gate, MatrixView<float> values,
                    ExecutionContext& context);
 
+// values[r][c] /= divisors[c].
+void divide_columns(std::span<const float> divisors, MatrixView<float> values, ExecutionContext& context);
+
 // What the router gives for each expert becomes the weights of the chosen experts, 0 for the others.
 // scores: [rows, experts], and with a shared expert one more column: what its gate gives becomes its weight,
 // which is 1 where it has none. correction: [experts], or empty.

@@ -232,6 +232,7 @@ void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const floa
     }
   }
   activate_rows(spec_.activation, gate, values, context);
+  if (!weights.activation_scales.empty()) divide_columns(weights.activation_scales, values, context);
   run_linears(layer, values, {{weights.down.get(), names.down, y}}, context);
 }
 

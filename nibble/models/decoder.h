@@ -25,6 +25,7 @@ struct TokenBatch;  // block_steps.h
 // gate_up stands for gate and up; without either, the MLP has no gate.
 struct MlpWeights {
   std::unique_ptr<Linear> gate, up, gate_up, down;
+  std::vector<float> activation_scales;  // [intermediate_size]: BlockNames::scaled_activation; or empty
 };
 
 // Weights of one block, by their role; null where the architecture has none.

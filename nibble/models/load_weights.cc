@@ -45,6 +45,7 @@ BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_mi
       mlp.up = name("", names.up);
     }
     mlp.down = name("", names.down);
+    mlp.scaled_activation = name("", names.scaled_activation);
     return modules;
   }
   modules.router = name("", names.router);
@@ -53,7 +54,8 @@ BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_mi
     modules.mlps.push_back({.gate = name(in, names.expert_gate),
                             .up = name(in, names.expert_up),
                             .gate_up = {},
-                            .down = name(in, names.expert_down)});
+                            .down = name(in, names.expert_down),
+                            .scaled_activation = {}});
   };
   for (size_t i = 0; i < spec.num_experts; ++i) add_expert(fmt::format("{}.{}.", names.experts, i));
   if (!names.shared_expert.empty()) add_expert(fmt::format("{}.", names.shared_expert));

@@ -15,6 +15,7 @@ namespace nibble {
 // Module names as the file has them; empty where the architecture has no such module.
 struct MlpModules {
   std::string gate, up, gate_up, down;
+  std::string scaled_activation;
 };
 struct BlockModules {
   std::string prefix;  // "model.layers.3."

@@ -43,8 +43,11 @@ class SlotList {
 
   void add(std::string_view name, ModuleRole role, Shape shape, bool bias_required = false) {
     if (name.empty() || (role == ModuleRole::kNorm && !norm_weight_)) return;
+    slots_.push_back({in_file(name), role, std::move(shape), bias_required});
+  }
+  std::string in_file(std::string_view name) const {
     if (!prefix_.empty() && name.starts_with(prefix_)) name.remove_prefix(prefix_.size());
-    slots_.push_back({std::string(name), role, std::move(shape), bias_required});
+    return std::string(name);
   }
   ModuleSlot& last() { return slots_.back(); }
 
@@ -139,6 +142,10 @@ std::vector<ModuleSlot> module_slots(const DecoderSpec& spec, const PretrainedCo
         add(block.gate_up, ModuleRole::kLinear, {2 * inner, hidden}, spec.mlp_bias);
       }
       add(block.down, ModuleRole::kLinear, {hidden, inner}, spec.mlp_bias);
+      if (!block.scaled_activation.empty()) {
+        slots.last().input_scales =
+            slots.in_file(fmt::format("{}.{}.{}.scales", names.layers, layer, block.scaled_activation));
+      }
     }
     add(block.mlp_out_norm, ModuleRole::kNorm, {hidden}, names.norm_bias);
   }
@@ -185,6 +192,7 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
   for (const ModuleSlot& slot : slots) {
     const std::string bias = slot.name + ".bias";
     if (slot.bias_required || checkpoint.find(bias) != nullptr) check(bias, {slot.shape.front()});
+    if (checkpoint.find(slot.input_scales) != nullptr) check(slot.input_scales, {slot.shape.back()});
     if (!slot.correction.empty())
       check(fmt::format("{}.{}", slot.name, slot.correction), {slot.shape.front()});
     if (!options.quantized.contains(slot.name)) {

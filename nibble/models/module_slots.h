@@ -18,8 +18,11 @@ enum class ModuleRole { kLinear, kEmbedding, kHead, kNorm, kRouter };
 struct ModuleSlot {
   std::string name;  // "model.layers.0.self_attn.q_proj"; its tensor is NAME.weight, or codes
   ModuleRole role;
-  Shape shape;                       // of the weight: [out_features, in_features], [rows, width], [n]
-  bool bias_required = false;        // a bias that is not required is used where the file has one
+  Shape shape;                 // of the weight: [out_features, in_features], [rows, width], [n]
+  bool bias_required = false;  // a bias that is not required is used where the file has one
+  // A tensor [in_features], or none, that the file may have: it divides what the module reads, which only
+  // readers of AWQ know.
+  std::string input_scales = {};
   std::string_view correction = "";  // NAME.correction [out_features] must be there too; "": no such tensor
 };
 

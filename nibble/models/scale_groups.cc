@@ -53,16 +53,19 @@ std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules
     attention.compensated = mlp.compensated;
   }
   add_behind_norm(names.attention_in_norm, std::move(attention));
-  if (!modules.q_b.empty()) add_behind_norm(names.q_a_norm, {{}, {}, {modules.q_b}, {}});
-  if (!modules.kv_b.empty()) add_behind_norm(names.kv_a_norm, {{}, {}, {modules.kv_b}, {}});
+  if (!modules.q_b.empty()) add_behind_norm(names.q_a_norm, {{}, {}, {}, {modules.q_b}, {}});
+  if (!modules.kv_b.empty()) add_behind_norm(names.kv_a_norm, {{}, {}, {}, {modules.kv_b}, {}});
   if (values_reach_output_unchanged(spec, modules, slots)) {
-    groups.push_back({{}, modules.qkv.empty() ? modules.v : modules.qkv, {modules.o}, {}});
+    groups.push_back({{}, modules.qkv.empty() ? modules.v : modules.qkv, {}, {modules.o}, {}});
   }
   add_behind_norm(names.mlp_in_norm, std::move(mlp));
   for (const MlpModules& expert : modules.mlps) {
     const bool gated = !expert.gate.empty() || !expert.gate_up.empty();
-    if (!gated && spec.activation != kernels::Activation::kRelu) continue;
-    groups.push_back({{}, expert.gate_up.empty() ? expert.up : expert.gate_up, {expert.down}, {}});
+    if (gated || spec.activation == kernels::Activation::kRelu) {
+      groups.push_back({{}, expert.gate_up.empty() ? expert.up : expert.gate_up, {}, {expert.down}, {}});
+    } else if (!expert.scaled_activation.empty()) {
+      groups.push_back({{}, {}, expert.scaled_activation, {expert.down}, {}});
+    }
   }
   return groups;
 }

@@ -15,10 +15,12 @@
 
 namespace nibble {
 
-// Names are those of the file ("model.layers.3.input_layernorm"). Either norm or producer is empty.
+// Names are those of the file ("model.layers.3.input_layernorm"). One of norm, producer and activation is
+// not empty.
 struct ScaleGroup {
   std::string norm;      // its weight (and bias) is divided
   std::string producer;  // a linear: its last in_features rows (of what reads them) are divided, and its bias
+  std::string activation;                // its scales are multiplied: they divide what it gives
   std::vector<std::string> layers;       // linears that read it
   std::vector<std::string> compensated;  // linears that read it too and are never quantized (routers)
 };
@@ -31,7 +33,9 @@ struct ScaleGroup {
 // * v -> o, unless every head has keys and values of its own and v and o have one shape (AutoAWQ's rule;
 //   of a fused weight the last third of the rows is v), and where attention clamps v, and where a
 //   fused weight has its rows by head; kv_b -> o of latent attention, for its rows are by head, too;
-// * up -> down of an MLP without gate, unless its activation is relu: relu(x / s) = relu(x) / s.
+// * up -> down of an MLP without gate, unless its activation is relu: relu(x / s) = relu(x) / s. Where
+// readers
+//   know scales of the activation, these take its place: activation -> down.
 // Linears of one norm make one group, whichever branch they belong to (Phi), all experts' too (Mixtral).
 std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules& modules,
                                      const std::vector<ModuleSlot>& slots);

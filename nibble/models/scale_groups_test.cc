@@ -32,8 +32,10 @@ std::vector<std::string> described(const ModelSource& source, size_t layer) {
   };
   std::vector<std::string> lines;
   for (const ScaleGroup& group : groups_of(source, layer)) {
-    EXPECT_NE(group.norm.empty(), group.producer.empty());
-    std::string line = inside(group.norm + group.producer) + " ->";
+    EXPECT_EQ(
+        (group.norm.empty() ? 0 : 1) + (group.producer.empty() ? 0 : 1) + (group.activation.empty() ? 0 : 1),
+        1);
+    std::string line = inside(group.norm + group.producer + group.activation) + " ->";
     for (const std::string& name : group.layers) line += " " + inside(name);
     for (const std::string& name : group.compensated) line += " [" + inside(name) + "]";
     lines.push_back(line);
@@ -52,6 +54,7 @@ const Lines kPhi3 = {"input_layernorm -> self_attn.qkv_proj", "post_attention_la
                      "mlp.gate_up_proj -> mlp.down_proj"};
 
 const std::string kFalconMlp = "post_attention_layernorm -> mlp.dense_h_to_4h";
+const std::string kFalconDown = "mlp.act -> mlp.dense_4h_to_h";
 
 Lines with_mlp(Lines attention, const Lines& mlp) {
   attention.insert(attention.end(), mlp.begin(), mlp.end());
@@ -100,8 +103,8 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"llama_rope_yarn", kLlama},
       {"mistral_sliding", kLlama},
       {"mixtral", mixtral},
-      // Its attention clamps v, and gelu lets no scale through.
-      {"mpt", {"norm_1 -> attn.Wqkv", "norm_2 -> ffn.up_proj"}},
+      // Its attention clamps v.
+      {"mpt", {"norm_1 -> attn.Wqkv", "norm_2 -> ffn.up_proj", "ffn.act -> ffn.down_proj"}},
       {"opt",
        {"self_attn_layer_norm -> self_attn.q_proj self_attn.k_proj self_attn.v_proj",
         "self_attn.v_proj -> self_attn.out_proj", "final_layer_norm -> fc1", "fc1 -> fc2"}},
@@ -111,18 +114,23 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"qwen2", kLlama},
       {"qwen2_sliding", kLlama},
       {"qwen3", kLlama},
-      {"bloom", {"input_layernorm -> self_attention.query_key_value", kFalconMlp}},
+      {"bloom",
+       {"input_layernorm -> self_attention.query_key_value", kFalconMlp,
+        "mlp.gelu_impl -> mlp.dense_4h_to_h"}},
       {"cohere", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
       {"cohere2", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
-      {"falcon_7b", {"input_layernorm -> self_attention.query_key_value mlp.dense_h_to_4h"}},
-      {"falcon_new", {"ln_attn -> self_attention.query_key_value", "ln_mlp -> mlp.dense_h_to_4h"}},
-      {"falcon_rw_alibi", {"input_layernorm -> self_attention.query_key_value", kFalconMlp}},
+      {"falcon_7b", {"input_layernorm -> self_attention.query_key_value mlp.dense_h_to_4h", kFalconDown}},
+      {"falcon_new",
+       {"ln_attn -> self_attention.query_key_value", "ln_mlp -> mlp.dense_h_to_4h", kFalconDown}},
+      {"falcon_rw_alibi", {"input_layernorm -> self_attention.query_key_value", kFalconMlp, kFalconDown}},
       {"glm4", {kQkv, "post_attention_layernorm -> mlp.gate_up_proj", "mlp.gate_up_proj -> mlp.down_proj"}},
       {"gpt2", {"ln_1 -> attn.c_attn", "attn.c_attn -> attn.c_proj", "ln_2 -> mlp.c_fc"}},
-      {"gpt_bigcode", {"ln_1 -> attn.c_attn", "ln_2 -> mlp.c_fc"}},
-      {"gpt_neox", {"input_layernorm -> attention.query_key_value", kFalconMlp}},
-      {"gpt_neox_sequential", {"input_layernorm -> attention.query_key_value", kFalconMlp}},
-      {"gptj", {"ln_1 -> attn.q_proj attn.k_proj attn.v_proj mlp.fc_in", "attn.v_proj -> attn.out_proj"}},
+      {"gpt_bigcode", {"ln_1 -> attn.c_attn", "ln_2 -> mlp.c_fc", "mlp.act -> mlp.c_proj"}},
+      {"gpt_neox", {"input_layernorm -> attention.query_key_value", kFalconMlp, kFalconDown}},
+      {"gpt_neox_sequential", {"input_layernorm -> attention.query_key_value", kFalconMlp, kFalconDown}},
+      {"gptj",
+       {"ln_1 -> attn.q_proj attn.k_proj attn.v_proj mlp.fc_in", "attn.v_proj -> attn.out_proj",
+        "mlp.act -> mlp.fc_out"}},
       {"granite", kLlama},
       {"nemotron", {kQkv, "post_attention_layernorm -> mlp.up_proj"}},
       {"olmo", {kDown}},
@@ -130,7 +138,7 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"smollm3", kLlama},
       {"stablelm", kLlama},
       {"stablelm_qk_layernorm", {kQkv + " mlp.gate_proj mlp.up_proj", kDown}},
-      {"starcoder2", {kQkv, "post_attention_layernorm -> mlp.c_fc"}},
+      {"starcoder2", {kQkv, "post_attention_layernorm -> mlp.c_fc", "mlp.act -> mlp.c_proj"}},
   };
   const std::map<std::string, Lines> expected_of_dense = {
       {"qwen3_moe", kLlama},
@@ -157,7 +165,9 @@ TEST(ScaleGroups, SizesFit) {
       for (const std::string& other : group.compensated) {
         EXPECT_EQ(source.slot(other).shape[1], channels) << other;
       }
-      if (group.norm.empty()) {
+      if (!group.activation.empty()) {
+        EXPECT_EQ(source.slot(group.layers.front()).input_scales, group.activation + ".scales");
+      } else if (group.norm.empty()) {
         EXPECT_GE(source.slot(group.producer).shape[0], channels) << group.producer;
       } else {
         EXPECT_EQ(source.slot(group.norm).shape[0], channels) << group.norm;
@@ -185,8 +195,8 @@ TEST(ScaleGroups, ValuesReachTheOutputWhereEveryHeadHasItsOwn) {
 
   ModelSource mpt = open_architecture("mpt");
   mpt.spec.clip_qkv = 0.f;
-  EXPECT_EQ(described(mpt, 0),
-            (Lines{"norm_1 -> attn.Wqkv", "attn.Wqkv -> attn.out_proj", "norm_2 -> ffn.up_proj"}));
+  EXPECT_EQ(described(mpt, 0), (Lines{"norm_1 -> attn.Wqkv", "attn.Wqkv -> attn.out_proj",
+                                      "norm_2 -> ffn.up_proj", "ffn.act -> ffn.down_proj"}));
 }
 
 TEST(ScaleGroups, NormsBehindTheAdditionTakeNoScales) {

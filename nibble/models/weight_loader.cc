@@ -3,6 +3,7 @@
 #include "nibble/base/cancel.h"
 #include "nibble/base/check.h"
 #include "nibble/base/log.h"
+#include "nibble/models/input_scales.h"
 #include "nibble/nn/int8_weight.h"
 #include "nibble/quantization/formats/formats.h"
 
@@ -104,6 +105,12 @@ Expected<std::vector<float>> WeightLoader::values(const std::string& tensor) {
   NIBBLE_TRY(const Tensor stored, checkpoint_->tensor(tensor));
   num_parameters_ += stored.size();
   return at(tensor, to_floats(stored));
+}
+
+Expected<std::vector<float>> WeightLoader::input_scales(const std::string& module) {
+  const std::string& tensor = slot(module).input_scales;
+  if (checkpoint_->find(tensor) == nullptr) return std::vector<float>();
+  return read_input_scales(*checkpoint_, tensor);
 }
 
 Expected<Tensor> WeightLoader::embedding(std::string_view module) {

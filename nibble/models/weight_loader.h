@@ -44,7 +44,8 @@ class WeightLoader {
 
   Status linears(std::vector<LinearRequest> requests);
   Expected<std::unique_ptr<Norm>> norm(std::string_view module, NormKind kind, float eps);
-  Expected<std::vector<float>> values(const std::string& tensor);  // of a short one
+  Expected<std::vector<float>> values(const std::string& tensor);        // of a short one
+  Expected<std::vector<float>> input_scales(const std::string& module);  // ModuleSlot::input_scales; or empty
   Expected<Tensor> embedding(std::string_view module);
   // The head, whose weight is that of the module `weight_of`: its own, or the embedding's. Of a quantized
   // model in ComputeMode::kAuto a float head is kept in 8 bits, since it would be half of what a token reads;

@@ -123,6 +123,11 @@ Expected<std::optional<AwqScales>> search_scales(const Block& block, const Scale
   return std::optional(std::move(scales));
 }
 
+std::string_view name_of(const ScaleGroup& group) {
+  if (!group.norm.empty()) return group.norm;
+  return group.producer.empty() ? group.activation : group.producer;
+}
+
 // Which group is to blame for a fold that changed the block: the worst one alone.
 Failure fold_failed(const Block& block, double difference, const ProveFold& prove) {
   std::string_view worst = "all of them together";
@@ -135,7 +140,7 @@ Failure fold_failed(const Block& block, double difference, const ProveFold& prov
     const double change = !own ? 0.0 : std::isnan(*own) ? std::numeric_limits<double>::infinity() : *own;
     if (change <= most) continue;
     most = change;
-    worst = group.group.norm.empty() ? group.group.producer : group.group.norm;
+    worst = name_of(group.group);
   }
   return fail(ErrorCode::kDataLoss,
               "folding AWQ's scales changes the block's output by {:.2g} of its size, more than {:.0e}; the "

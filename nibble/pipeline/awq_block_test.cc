@@ -149,6 +149,7 @@ TEST(AwqBlock, AFoldThatForgetsATensorIsFoundAndNamed) {
         Case{"mixtral", prefix + "block_sparse_moe.gate.weight", prefix + "post_attention_layernorm"},
         Case{"phi", prefix + "mlp.fc1.weight", prefix + "input_layernorm"},
         Case{"phi3_longrope_long", prefix + "mlp.gate_up_proj.weight", prefix + "mlp.gate_up_proj"},
+        Case{"gpt_neox", "gpt_neox.layers.1.mlp.act.scales", "gpt_neox.layers.1.mlp.act"},
         Case{"opt", "model.decoder.layers.1.self_attn.v_proj.bias",
              "model.decoder.layers.1.self_attn.v_proj"}}) {
     const ModelSource source = open_architecture(c.architecture);

@@ -7,6 +7,7 @@
 #include "nibble/base/check.h"
 #include "nibble/base/float16.h"
 #include "nibble/base/progress.h"
+#include "nibble/models/input_scales.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/formats/pack_quantized.h"
 
@@ -179,6 +180,16 @@ bool is_in_layout(const std::string& format, const TargetLayout& layout) {
   return format == layout.name() || format == fmt::format("awq {}", layout.name());
 }
 
+// Scales of activations are copied with all other tensors, and only readers of AWQ look for them.
+Status check_input_scales(const ModelSource& source, const TargetLayout& layout) {
+  const auto scales = input_scales_of(*source.checkpoint, source.slots);
+  if (layout.is_awq() || scales.empty()) return {};
+  return fail(ErrorCode::kUnsupported, "{} divides activations, and readers of {} do not know such scales",
+              scales.begin()->second, layout.name())
+      .at(source.files.name)
+      .with_fix("Convert it --to float, which puts them into the weights, and quantize that.");
+}
+
 Status check_source(const ModelSource& source, const ConversionPlan& plan) {
   if (plan.modules.empty()) {
     return fail(ErrorCode::kInvalidArgument, "nothing in this model is quantized")
@@ -277,6 +288,7 @@ CompressedTensorsGroup group_of(const ModulePlan& module) {
 
 Expected<ConversionPlan> plan_conversion(const ModelSource& source, const TargetLayout& layout,
                                          bool show_progress) {
+  NIBBLE_RETURN_IF_ERROR(check_input_scales(source, layout));
   ConversionPlan plan;
   plan.layout = layout;
   std::map<std::string, size_t> formats;

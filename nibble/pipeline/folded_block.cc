@@ -51,6 +51,7 @@ Expected<std::vector<float>> FoldedBlock::fold(const ScaleGroup& group, std::vec
                                                ThreadPool& pool) {
   if (!group.norm.empty()) NIBBLE_RETURN_IF_ERROR(divide_norm(group.norm, scales));
   if (!group.producer.empty()) NIBBLE_RETURN_IF_ERROR(divide_rows(group.producer, scales, pool));
+  if (!group.activation.empty()) scale_activation(group.activation, scales);
   for (const std::string& module : group.layers) {
     NIBBLE_RETURN_IF_ERROR(multiply_columns(module, scales, pool));
   }
@@ -58,6 +59,12 @@ Expected<std::vector<float>> FoldedBlock::fold(const ScaleGroup& group, std::vec
     NIBBLE_RETURN_IF_ERROR(multiply_columns(module, scales, pool));
   }
   return scales;
+}
+
+void FoldedBlock::scale_activation(const std::string& activation, std::span<const float> scales) {
+  std::vector<float>& all = changed_[activation + ".scales"];
+  all.resize(scales.size(), 1.f);
+  for (size_t i = 0; i < scales.size(); ++i) all[i] *= scales[i];
 }
 
 Status FoldedBlock::divide_norm(const std::string& norm, std::vector<float>& scales) {

@@ -28,11 +28,11 @@ class FoldedBlock {
   // A linear's weight as it is now: [out_features, in_features]. Valid until it is folded or taken.
   Expected<MatrixView<const float>> weight(const std::string& module);
 
-  // Divides what writes the group's channels by `scales`, multiplies the columns of what reads them, and
-  // returns the scales that it took: [in_features]. They differ from `scales` where a norm's divided
-  // weight is no value of the file's dtype: it is rounded first, and the scale is what it was really
-  // divided by, so that a norm in bfloat16 (eight bits; of w - 1 for Gemma) costs nothing. 1 where the
-  // norm's weight would become 0 or infinite.
+  // Divides what writes the group's channels by `scales` (an activation gets them as its own), multiplies the
+  // columns of what reads them, and returns the scales that it took: [in_features]. They differ from `scales`
+  // where a norm's divided weight is no value of the file's dtype: it is rounded first, and the scale is what
+  // it was really divided by, so that a norm in bfloat16 (eight bits; of w - 1 for Gemma) costs nothing. 1
+  // where the norm's weight would become 0 or infinite.
   Expected<std::vector<float>> fold(const ScaleGroup& group, std::vector<float> scales, ThreadPool& pool);
 
   // Everything that fold() has changed so far.
@@ -41,6 +41,7 @@ class FoldedBlock {
 
  private:
   Expected<std::vector<float>*> change(const std::string& module, std::string_view suffix);
+  void scale_activation(const std::string& activation, std::span<const float> scales);
   Status divide_norm(const std::string& norm, std::vector<float>& scales);
   Status divide_rows(const std::string& producer, std::span<const float> scales, ThreadPool& pool);
   Status multiply_columns(const std::string& module, std::span<const float> scales, ThreadPool& pool);

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "nibble/base/log.h"
+#include "nibble/models/input_scales.h"
 #include "nibble/pipeline/run.h"
 #include "nibble/quantization/dequantized_checkpoint.h"
 #include "nibble/tokenizer/tokenizer.h"
@@ -15,13 +16,17 @@ namespace fs = std::filesystem;
 
 Expected<ModelSource> open_source(const ModelFiles& files, const QuantizeOptions& options) {
   NIBBLE_TRY(ModelSource source, ModelSource::open(files));
-  if (source.quantized.empty()) return source;
+  if (source.quantized.empty()) {
+    source.checkpoint = absorb_input_scales(source.checkpoint, source.slots);
+    return source;
+  }
   if (!options.from_quantized) {
     return fail(ErrorCode::kInvalidArgument, "the model is quantized already")
         .at(files.name)
         .with_fix("Start from the float model. To quantize what these codes stand for: --from-quantized.");
   }
   NIBBLE_TRY(source.checkpoint, dequantize_on_the_fly(source.checkpoint, *source.quantization));
+  source.checkpoint = absorb_input_scales(source.checkpoint, source.slots);
   source.quantized.clear();
   source.quantization.reset();
   source.config.json.erase("quantization_config");

@@ -11,13 +11,15 @@ namespace {
 
 std::string folds_entry(size_t layer) { return fmt::format("layer-{}-folds", layer); }
 
-// The tensors that a fold has changed, in the type that the file has them in.
+// The tensors that a fold has changed, in the type that the file has them in; scales of an activation, which
+// it need not have, in AWQ's.
 Status keep_folds(Run& run, size_t layer, const FloatTensors& folded) {
   JournalEntry entry;
   for (const auto& [name, values] : folded) {
     const TensorInfo* const info = run.source.checkpoint->find(name);
-    NIBBLE_TRY(entry.tensors[name],
-               convert_tensor(Tensor::of(DType::kF32, info->shape, values), info->dtype));
+    const Shape shape = info != nullptr ? info->shape : Shape{values.size()};
+    NIBBLE_TRY(entry.tensors[name], convert_tensor(Tensor::of(DType::kF32, shape, values),
+                                                   info != nullptr ? info->dtype : DType::kF16));
   }
   return run.folder.put(folds_entry(layer), entry);
 }

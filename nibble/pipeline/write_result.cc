@@ -34,6 +34,19 @@ Expected<std::map<std::string, TensorSource>> journal_tensors(const Run& run) {
   return tensors;
 }
 
+// Readers of AWQ ask for the scales of an activation also where it has none: AutoAWQ saves ones.
+void add_input_scales(const ModelSource& source, std::map<std::string, TensorSource>& tensors) {
+  for (const ModuleSlot& slot : source.slots) {
+    const std::string& name = slot.input_scales;
+    if (name.empty() || tensors.contains(name)) continue;
+    const Shape shape = {slot.shape[1]};
+    const auto ones = [shape]() {
+      return convert_tensor(Tensor::of(DType::kF32, shape, std::vector<float>(shape[0], 1.f)), DType::kF16);
+    };
+    tensors[name] = {name, {DType::kF16, shape}, ones, {}};
+  }
+}
+
 // What the result consists of, by name.
 Expected<std::map<std::string, TensorSource>> result_tensors(Run& run) {
   std::shared_ptr<const Checkpoint> checkpoint = run.source.checkpoint;
@@ -55,6 +68,7 @@ Expected<std::map<std::string, TensorSource>> result_tensors(Run& run) {
     tensors[name] = {name, info, [checkpoint, tensor = name]() { return checkpoint->tensor(tensor); },
                      [checkpoint, tensor = name]() { checkpoint->drop(tensor); }};
   }
+  if (std::holds_alternative<AwqConfig>(run.jobs.config)) add_input_scales(run.source, tensors);
   return tensors;
 }
 

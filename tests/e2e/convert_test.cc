@@ -9,6 +9,7 @@
 #include "nibble/base/mapped_file.h"
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/safetensors.h"
+#include "tests/e2e/read_tensor.h"
 #include "tests/e2e/run_program.h"
 #include "tests/support/fixtures.h"
 
@@ -122,6 +123,35 @@ TEST(Convert, ToFloatIsDequantize) {
   const ProgramResult same = run_program({"diff", a, b});
   EXPECT_EQ(same.status, 0) << same;
   EXPECT_THAT(same.out, HasSubstr("\nidentical\n"));
+}
+
+// Scales that divide what an activation gives exist in AWQ's files alone.
+TEST(Convert, ToFloatPutsScalesOfActivationsIntoTheWeights) {
+  const TemporaryFolder folder;
+  const std::string ids = (folder.path() / "ids.safetensors").string();
+  std::vector<int32_t> tokens(4 * 32);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>((17 * i * i + 5 * i) % 90);
+  ASSERT_TRUE(write_safetensors(ids, {{"input_ids", Tensor::of(DType::kI32, {4, 32}, tokens)}}).has_value());
+  const std::string awq = (folder.path() / "awq").string();
+  const std::string floats = (folder.path() / "floats").string();
+  const ProgramResult quantized = run_program(
+      {"quantize", (data_folder() / "architectures/gpt_neox").string(), "-o", awq, "--method", "awq",
+       "--effort", "compat", "--group-size", "32", "--dataset", ids, "--seqlen", "32", "--no-check"});
+  ASSERT_EQ(quantized.status, 0) << quantized;
+  const Tensor scales = read_tensor(awq + "/model.safetensors", "gpt_neox.layers.0.mlp.act.scales");
+  EXPECT_EQ(scales.dtype, DType::kF16);
+  ASSERT_EQ(convert(awq, "float32", floats).status, 0);
+  const auto logits_of = [&](const std::string& model) {
+    const std::string out = model + ".safetensors";
+    const ProgramResult result =
+        run_program({"logits", model, "--input-ids", ids, "-o", out, "--compute", "f32"});
+    EXPECT_EQ(result.status, 0) << result;
+    return to_floats(read_tensor(out, "logits")).value();
+  };
+  const std::vector<float> expected = logits_of(awq);
+  const std::vector<float> got = logits_of(floats);
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-4) << i;
 }
 
 TEST(Convert, InterruptedLeavesNothingHalf) {

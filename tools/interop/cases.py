@@ -157,6 +157,9 @@ GPTQ_REFUSALS = {
 AWQ_REFUSALS = {"mixtral": {"transformers": "experts"}}
 # GPTQModel loads these without a word and computes something else, with names as above.
 AWQ_LOADED_WRONGLY_BY_GPTQMODEL = ("mixtral", "phi3_longrope_long", "phi3_longrope_short")
+# AWQ divides what the activations of these give, if that helps (ScaledActivation), which GPTQModel 7.7 does not load.
+SCALED_ACTIVATIONS = ("bloom", "falcon_7b", "falcon_new", "falcon_rw_alibi", "gpt_bigcode", "gpt_neox", "gpt_neox_sequential",
+                      "gptj", "mpt", "starcoder2")
 # llama_bias has layers of 48 outputs, too few for GPTQ's layout and GPTQModel's kernels, and one of 96
 # inputs, of which bitsandbytes 0.50.2 on a CPU cannot dequantize the blocks of 64 that go over the end of a row.
 SKIPS = {"llama_bias": ("--skip", "k_proj", "--skip", "v_proj")}
@@ -172,8 +175,9 @@ def architecture_cases():
         yield gptq(f"{name}, gptq", "--group-size", "32", *skip, refusals=refused, **rest)
         yield gptq(f"{name}, gptq compat, desc_act", "--effort", "compat", "--desc-act", "--group-size", "32", *skip,
                    refusals=refused, **rest)
-        readers = ("transformers",) if name in AWQ_LOADED_WRONGLY_BY_GPTQMODEL else ("transformers", "gptqmodel")
         for effort in ("compat", "default"):
+            wrong = name in AWQ_LOADED_WRONGLY_BY_GPTQMODEL or (effort == "compat" and name in SCALED_ACTIVATIONS)
+            readers = ("transformers",) if wrong else ("transformers", "gptqmodel")
             yield awq(f"{name}, awq {effort}", "--effort", effort, "--group-size", "32", *skip, readers=readers,
                       refusals=AWQ_REFUSALS.get(name, {}), **rest)
             if name not in UNKNOWN_TO_AUTOAWQ:
