@@ -1,12 +1,13 @@
 // Compiled once per instruction set: the including file defines, inside its region, a struct Simd with
 //   kLanes    outputs in a register, 8 or 16
-//   kStrips, kTokens  of a tile, whose sums fit the registers
+//   kStrips, kRows  of a tile, whose sums fit the registers
+//   kPackedRows     up to which nibbles are multiplied as they are
 //   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup(table, codes),
 //             broadcast_four(activations): to each lane
 //   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
 //             constructor, since implicit functions do not get the region's instruction set
 //             centred(codes, j): byte j of each lane, less 128, as floats
-//   Floats    zero, broadcast, load(float*), load_half, load_bytes, store, mul, fma, negative_fma
+//   Floats    zero, broadcast, load(float*), load_half, load_bytes, store, add, mul, fma, negative_fma
 //   prefetch
 
 namespace nibble::kernels {
@@ -32,7 +33,7 @@ struct TilePlace {
   const uint8_t* codes;  // of it, perhaps unpacked
   size_t codes_stride;
   size_t lane;  // outputs [lane, lane + kLanes) of each strip
-  size_t token;
+  size_t row;
   size_t origin;  // the strip whose first output is column 0 of y
 };
 
@@ -53,44 +54,80 @@ NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* l
   }
 }
 
-// One block of inputs: adds to the dot products of S strips and M tokens.
-template <Form F, size_t S, size_t M>
+// Loops over the sums of a tile are pack expansions: GCC keeps an array in registers only where its indices
+// are constants before it unrolls loops, and these loops are what a prompt's time goes into.
+template <size_t S, size_t M>
+using Places = std::make_index_sequence<S * M>;  // sum of strip s and row m: s * M + m
+
+template <class Sum, size_t... i>
+NIBBLE_INLINE void clear(Sum* dots, std::index_sequence<i...>) {
+  (dots[i].clear(), ...);
+}
+
+template <class Sum, size_t... i>
+NIBBLE_INLINE void end_block(Sum* dots, std::index_sequence<i...>) {
+  (dots[i].end_block(), ...);
+}
+
+template <size_t... i>
+NIBBLE_INLINE void set_zero(typename Simd::Floats* sums, std::index_sequence<i...>) {
+  ((sums[i] = Simd::zero()), ...);
+}
+
+template <size_t... i>
+NIBBLE_INLINE void store_zeros(float* totals, std::index_sequence<i...>) {
+  (Simd::store(totals + i * Simd::kLanes, Simd::zero()), ...);
+}
+
+// sums += scale of the span * dots
+template <size_t M, class Sum, size_t... i>
+NIBBLE_INLINE void add_span(const Sum* dots, const float* scales, size_t scale_stride,
+                            typename Simd::Floats* sums, std::index_sequence<i...>) {
+  ((sums[i] = Simd::fma(Simd::broadcast(scales[i % M * scale_stride]), dots[i].floats(), sums[i])), ...);
+}
+
+// The next four inputs of row m.
+template <size_t M, size_t m, class Sum, size_t... s>
+NIBBLE_INLINE void add_row(const typename Simd::Codes* codes, const int8_t* inputs, Sum* dots,
+                           std::index_sequence<s...>) {
+  const typename Simd::Codes four = Simd::broadcast_four(inputs);
+  (dots[s * M + m].add(codes[s], four), ...);
+}
+
+template <size_t S, size_t M, class Sum, size_t... m>
+NIBBLE_INLINE void add_rows(const typename Simd::Codes* codes, const int8_t* inputs, size_t stride, Sum* dots,
+                            std::index_sequence<m...>) {
+  (add_row<M, m>(codes, inputs + m * stride, dots, std::make_index_sequence<S>()), ...);
+}
+
+// One block of inputs, from its line `kFirst` on: adds to the dot products of S strips and M rows.
+template <Form F, size_t S, size_t M, size_t kFirst = 0>
 NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* line, size_t codes_stride,
-                              const int8_t* inputs, size_t stride,
-                              typename Simd::template Sum<F> (&dots)[S * M]) {
-  constexpr bool kNibbleForm = F == Form::kNibbles || F == Form::kNibbleTable;
-  constexpr size_t kLines = lines_per_block(F);
+                              const int8_t* inputs, size_t stride, typename Simd::template Sum<F>* dots) {
   static_assert(S <= 2);
-  NIBBLE_UNROLL
-  for (size_t l = 0; l < kLines; ++l) {
+  constexpr bool kNibbleForm = F == Form::kNibbles || F == Form::kNibbleTable;
+  if constexpr (kFirst == lines_per_block(F)) {
+    end_block(dots, Places<S, M>());
+  } else {
     typename Simd::Codes low[S];
     typename Simd::Codes high[S];
-    load_line<F, (M > 1)>(table, line + l * kLineBytes, low[0], high[0]);
-    if constexpr (S > 1) load_line<F, (M > 1)>(table, line + codes_stride + l * kLineBytes, low[1], high[1]);
-    constexpr size_t kInputs = kNibbleForm ? 8 : 4;  // of a line
-    NIBBLE_UNROLL
-    for (size_t m = 0; m < M; ++m) {
-      const int8_t* const from = inputs + m * stride + l * kInputs;
-      const typename Simd::Codes first = Simd::broadcast_four(from);
-      NIBBLE_UNROLL
-      for (size_t s = 0; s < S; ++s) dots[s * M + m].add(low[s], first);
-      if constexpr (kNibbleForm) {
-        const typename Simd::Codes second = Simd::broadcast_four(from + 4);
-        NIBBLE_UNROLL
-        for (size_t s = 0; s < S; ++s) dots[s * M + m].add(high[s], second);
-      }
+    load_line<F, (M > 1)>(table, line, low[0], high[0]);
+    if constexpr (S > 1) load_line<F, (M > 1)>(table, line + codes_stride, low[1], high[1]);
+    add_rows<S, M>(low, inputs, stride, dots, std::make_index_sequence<M>());
+    if constexpr (kNibbleForm) {
+      add_rows<S, M>(high, inputs + 4, stride, dots, std::make_index_sequence<M>());
     }
+    tile_block<F, S, M, kFirst + 1>(table, line + kLineBytes, codes_stride, inputs + (kNibbleForm ? 8 : 4),
+                                    stride, dots);
   }
-  NIBBLE_UNROLL
-  for (size_t i = 0; i < S * M; ++i) dots[i].end_block();
 }
 
 // totals += scale * (sums - zero * input sum), or scale * sums + offset * input sum, for group g.
 template <size_t S, size_t M>
 NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, const QuantizedInputs& x,
-                             const float* sums, float* totals) {
+                             const typename Simd::Floats* sums, float* totals) {
   const size_t num_groups = w.group_ends.size();
-  const float* const input_sums = x.sums + at.token * num_groups + g;
+  const float* const input_sums = x.sums + at.row * num_groups + g;
   NIBBLE_UNROLL
   for (size_t s = 0; s < S; ++s) {
     const size_t i = ((at.strip + s) * num_groups + g) * kStripOutputs + at.lane;
@@ -104,7 +141,7 @@ NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, con
     NIBBLE_UNROLL
     for (size_t m = 0; m < M; ++m) {
       const size_t t = (s * M + m) * Simd::kLanes;
-      typename Simd::Floats sum = Simd::load(sums + t);
+      typename Simd::Floats sum = sums[s * M + m];
       typename Simd::Floats total = Simd::load(totals + t);
       const typename Simd::Floats input_sum = Simd::broadcast(input_sums[m * num_groups]);
       if (w.offsets != nullptr) {
@@ -118,84 +155,81 @@ NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, con
   }
 }
 
-// S strips for M tokens. Dot products fill the registers; sums of a group and totals are touched once per
-// span and live in the L1 cache.
+// S strips for M rows. Dot products and the sums of a group fill the registers; totals are touched once per
+// group and live in the L1 cache.
 // totals: [S][M][kLanes]
 template <Form F, size_t S, size_t M>
 void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float* totals) {
   typename Simd::Codes table = {};
   if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
-  alignas(64) float sums[S * M * Simd::kLanes];
   const uint8_t* line = at.codes + 4 * at.lane;
-  const int8_t* inputs = x.codes + at.token * x.stride;
-  const float* const scales = x.scales + at.token * x.scale_stride;
-  for (size_t t = 0; t < S * M * Simd::kLanes; t += Simd::kLanes) Simd::store(totals + t, Simd::zero());
+  const int8_t* inputs = x.codes + at.row * x.stride;
+  const float* const scales = x.scales + at.row * x.scale_stride;
+  store_zeros(totals, Places<S, M>());
   size_t span = 0;
   size_t block = 0;
   for (size_t g = 0; g < w.group_ends.size(); ++g) {
-    for (size_t t = 0; t < S * M * Simd::kLanes; t += Simd::kLanes) Simd::store(sums + t, Simd::zero());
+    typename Simd::Floats sums[S * M];
+    set_zero(sums, Places<S, M>());
     for (; span < w.group_ends[g]; ++span) {
       typename Simd::template Sum<F> dots[S * M];
-      NIBBLE_UNROLL
-      for (size_t i = 0; i < S * M; ++i) dots[i].clear();
+      clear(dots, Places<S, M>());
       for (; block < w.span_ends[span]; ++block) {
         tile_block<F, S, M>(table, line, at.codes_stride, inputs, x.stride, dots);
         line += lines_per_block(F) * kLineBytes;
         inputs += kBlockInputs;
       }
-      NIBBLE_UNROLL
-      for (size_t m = 0; m < M; ++m) {
-        const typename Simd::Floats scale = Simd::broadcast(scales[m * x.scale_stride + span]);
-        NIBBLE_UNROLL
-        for (size_t s = 0; s < S; ++s) {
-          float* const sum = sums + (s * M + m) * Simd::kLanes;
-          Simd::store(sum, Simd::fma(scale, dots[s * M + m].floats(), Simd::load(sum)));
-        }
-      }
+      add_span<M>(dots, scales + span, x.scale_stride, sums, Places<S, M>());
     }
     add_group<S, M>(w, at, g, x, sums, totals);
   }
 }
 
-// S strips for the tokens from `at.token` on, M at a time.
+NIBBLE_INLINE void store_outputs(typename Simd::Floats values, size_t count, float* out) {
+  if (count >= Simd::kLanes) return Simd::store(out, values);
+  alignas(64) float lanes[Simd::kLanes];
+  Simd::store(lanes, values);
+  std::memcpy(out, lanes, count * sizeof(float));
+}
+
+// S strips for the rows [at.row, end), of which M at a time; returns where the rest begins.
 template <Form F, size_t S, size_t M>
-void tiles_of(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
-  for (; at.token + M <= x.tokens; at.token += M) {
+size_t tiles_of(const Strips& w, TilePlace at, size_t end, const QuantizedInputs& x, MatrixView<float> y) {
+  for (; at.row + M <= end; at.row += M) {
     for (at.lane = 0; at.lane < kStripOutputs; at.lane += Simd::kLanes) {
       alignas(64) float totals[S * M * Simd::kLanes];
       tile<F, S, M>(w, at, x, totals);
       for (size_t s = 0; s < S; ++s) {
         const size_t first = (at.strip + s) * kStripOutputs + at.lane;
         if (first >= w.out_features) continue;
-        const size_t rest = w.out_features - first;
-        const size_t count = rest < Simd::kLanes ? rest : Simd::kLanes;
-        for (size_t m = 0; m < M; ++m) {
-          std::memcpy(y.row(at.token + m) + first - at.origin * kStripOutputs,
-                      totals + (s * M + m) * Simd::kLanes, count * sizeof(float));
+        const float* total = totals + s * M * Simd::kLanes;
+        for (size_t m = 0; m < M; m += x.rows_per_token) {
+          typename Simd::Floats output = Simd::load(total);
+          if (x.rows_per_token == 2) output = Simd::add(output, Simd::load(total + Simd::kLanes));
+          store_outputs(output, w.out_features - first,
+                        y.row((at.row + m) / x.rows_per_token) + first - at.origin * kStripOutputs);
+          total += x.rows_per_token * Simd::kLanes;
         }
       }
     }
   }
+  return at.row;
 }
 
-// All tokens: as many as fit the registers at a time, and the rest in smaller tiles.
+// All rows: as many as fit the registers at a time, and the rest in smaller tiles. Both rows of a token are
+// in one tile: only the last tile may be of one row.
 template <Form F, size_t S>
-void strip_tokens(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
-  constexpr size_t kMost = Simd::kTokens;
-  static_assert(kMost >= 4 && kMost < 16);
-  tiles_of<F, S, kMost>(w, at, x, y);
-  at.token = x.tokens / kMost * kMost;
-  if constexpr (kMost > 8) {
-    tiles_of<F, S, 8>(w, at, x, y);
-    at.token += (x.tokens - at.token) / 8 * 8;
-  }
+void strip_rows(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
+  constexpr size_t kMost = Simd::kRows;
+  static_assert(kMost == 4 || kMost == 6);
   if constexpr (kMost > 4) {
-    tiles_of<F, S, 4>(w, at, x, y);
-    at.token += (x.tokens - at.token) / 4 * 4;
+    // Two tiles of 4 are faster than one of 6 and one of 2.
+    const size_t rest = x.rows >= 8 && x.rows % kMost == 2 ? 8 : x.rows % kMost;
+    at.row = tiles_of<F, S, kMost>(w, at, x.rows - rest, x, y);
   }
-  tiles_of<F, S, 2>(w, at, x, y);
-  at.token += (x.tokens - at.token) / 2 * 2;
-  tiles_of<F, S, 1>(w, at, x, y);
+  at.row = tiles_of<F, S, 4>(w, at, x.rows, x, y);
+  at.row = tiles_of<F, S, 2>(w, at, x.rows, x, y);
+  tiles_of<F, S, 1>(w, at, x.rows, x, y);
 }
 
 // [num_blocks][4 lines] of nibbles -> [num_blocks][8 lines] of bytes, in the order of the activations.
@@ -229,9 +263,9 @@ size_t strips_in_tiles(const Strips& w, const QuantizedInputs& x, size_t begin, 
       for (size_t s = 0; s < S; ++s) {
         unpack_strip<F>(w, codes + s * w.strip_bytes(), scratch + s * w.unpacked_bytes());
       }
-      strip_tokens<Unpacked, S>(w, {begin, scratch, w.unpacked_bytes(), 0, 0, origin}, x, y);
+      strip_rows<Unpacked, S>(w, {begin, scratch, w.unpacked_bytes(), 0, 0, origin}, x, y);
     } else {
-      strip_tokens<F, S>(w, {begin, codes, w.strip_bytes(), 0, 0, origin}, x, y);
+      strip_rows<F, S>(w, {begin, codes, w.strip_bytes(), 0, 0, origin}, x, y);
     }
   }
   return begin;
@@ -240,8 +274,7 @@ size_t strips_in_tiles(const Strips& w, const QuantizedInputs& x, size_t begin, 
 template <Form F, Form Unpacked>
 void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch) {
-  // Unpacking pays when it saves more than one further pass over the nibbles.
-  const bool unpack = F != Unpacked && x.tokens > Simd::kTokens;
+  const bool unpack = F != Unpacked && x.rows > Simd::kPackedRows;
   const size_t origin = begin;
   if constexpr (Simd::kStrips > 1) {
     begin = strips_in_tiles<F, Unpacked, Simd::kStrips>(w, x, begin, end, origin, unpack, y, scratch);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "nibble/base/float16.h"
 #include "nibble/base/simd_region.h"
@@ -14,7 +15,8 @@ namespace {
 struct Simd {
   static constexpr size_t kLanes = 16;
   static constexpr size_t kStrips = 1;
-  static constexpr size_t kTokens = 4;
+  static constexpr size_t kRows = 4;
+  static constexpr size_t kPackedRows = 4;
 
   struct Codes {
     uint8_t byte[4 * kLanes];
@@ -98,6 +100,10 @@ struct Simd {
   }
   static Floats mul(const Floats& a, Floats b) {
     for (size_t l = 0; l < kLanes; ++l) b.lane[l] *= a.lane[l];
+    return b;
+  }
+  static Floats add(const Floats& a, Floats b) {
+    for (size_t l = 0; l < kLanes; ++l) b.lane[l] += a.lane[l];
     return b;
   }
   static Floats fma(const Floats& a, const Floats& b, Floats sum) {

@@ -55,18 +55,20 @@ struct Strips {
   size_t unpacked_bytes() const { return num_blocks * kBlockInputs * kStripOutputs; }
 };
 
-// Tokens as quantize_inputs() left them. Borrowed.
+// Tokens as quantize_inputs() left them: a row for each, or one behind the other a row and what it leaves of
+// the token. Borrowed.
 struct QuantizedInputs {
-  size_t tokens;
-  const int8_t* codes;  // [tokens, num_blocks * kBlockInputs]
-  size_t stride;        // of codes
-  const float* scales;  // [tokens, num_spans]
-  size_t scale_stride;  // num_spans, or 0 where all tokens have the same
-  const float* sums;    // [tokens, num_groups]: of scale * code over the group
+  size_t rows;
+  size_t rows_per_token;  // 1 or 2
+  const int8_t* codes;    // [rows, num_blocks * kBlockInputs]
+  size_t stride;          // of codes
+  const float* scales;    // [rows, num_spans]
+  size_t scale_stride;    // num_spans, or 0 where all rows have the same
+  const float* sums;      // [rows, num_groups]: of scale * code over the group
 };
 
 // Outputs of the strips [begin, end) for all tokens; y: [tokens, outputs of these strips], without the
-// padding of the last.
+// padding of the last. Of two rows of a token: the sum of their products.
 // Sums within a span are integers and exact; from there on, the same float operations in the same
 // order whatever the blocking and the instruction set: the bits of y depend on x's row and w alone.
 // scratch: strips_scratch_bytes(), aligned to 64.

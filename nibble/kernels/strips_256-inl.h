@@ -44,6 +44,7 @@ struct Simd256 {
                                           _mm256_set1_epi32(0xFF));
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(byte, _mm256_set1_epi32(128)));
   }
+  static NIBBLE_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static NIBBLE_INLINE Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
   static NIBBLE_INLINE Floats fma(Floats a, Floats b, Floats sum) { return _mm256_fmadd_ps(a, b, sum); }
   static NIBBLE_INLINE Floats negative_fma(Floats a, Floats b, Floats sum) {

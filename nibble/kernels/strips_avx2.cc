@@ -1,4 +1,5 @@
 #include <cstring>
+#include <utility>
 
 #include "nibble/base/simd_region.h"
 #include "nibble/kernels/strips_targets.h"
@@ -16,7 +17,8 @@ namespace {
 struct Simd : Simd256 {
   // Two sums for each of 4 tokens, codes, activations and a mask fit 16 registers.
   static constexpr size_t kStrips = 1;
-  static constexpr size_t kTokens = 4;
+  static constexpr size_t kRows = 4;
+  static constexpr size_t kPackedRows = 4;
 
   static NIBBLE_INLINE __m256i add_pairs(__m256i sixteen_bits) {
     return _mm256_madd_epi16(sixteen_bits, _mm256_set1_epi16(1));

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <utility>
 
 #include "nibble/base/simd_region.h"
 #include "nibble/kernels/strips_targets.h"
@@ -13,9 +14,11 @@ namespace {
 
 struct Simd {
   static constexpr size_t kLanes = 16;
-  // 24 sums, the codes of both strips, activations and a mask fit 32 registers.
+  // 12 dot products, 12 sums, the codes of both strips and activations fit 32 registers; fewer chains of
+  // products than 10 would wait for each other.
   static constexpr size_t kStrips = 2;
-  static constexpr size_t kTokens = 12;
+  static constexpr size_t kRows = 6;
+  static constexpr size_t kPackedRows = 12;
   using Codes = __m512i;
   using Floats = __m512;
 
@@ -59,6 +62,7 @@ struct Simd {
                                           _mm512_set1_epi32(0xFF));
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(128)));
   }
+  static NIBBLE_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static NIBBLE_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static NIBBLE_INLINE Floats fma(Floats a, Floats b, Floats sum) { return _mm512_fmadd_ps(a, b, sum); }
   static NIBBLE_INLINE Floats negative_fma(Floats a, Floats b, Floats sum) {

@@ -1,4 +1,5 @@
 #include <cstring>
+#include <utility>
 
 #include "nibble/base/simd_region.h"
 #include "nibble/kernels/strips_targets.h"
@@ -16,7 +17,8 @@ namespace {
 struct Simd : Simd256 {
   // 8 sums, the codes of both strips, activations and a mask fit 16 registers.
   static constexpr size_t kStrips = 2;
-  static constexpr size_t kTokens = 4;
+  static constexpr size_t kRows = 4;
+  static constexpr size_t kPackedRows = 4;
 
   template <Form>
   struct Sum {

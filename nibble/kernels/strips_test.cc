@@ -51,7 +51,7 @@ struct Tokens {
                        sums.data() + t * num_groups},
                       target);
     }
-    view = {count, codes.data(), positions, scales.data(), w.span_ends.size(), sums.data()};
+    view = {count, 1, codes.data(), positions, scales.data(), w.span_ends.size(), sums.data()};
   }
 
   std::vector<float> x;
@@ -63,9 +63,10 @@ struct Tokens {
 
 std::vector<float> product(const StripMatrix& matrix, const QuantizedInputs& x, CpuTarget target) {
   const Strips w = matrix.view();
-  std::vector<float> y(x.tokens * w.out_features, -1.f);
+  const size_t tokens = x.rows / x.rows_per_token;
+  std::vector<float> y(tokens * w.out_features, -1.f);
   AlignedBuffer scratch(strips_scratch_bytes(w));
-  strips_product(w, x, 0, w.num_strips(), MatrixView<float>(y.data(), x.tokens, w.out_features),
+  strips_product(w, x, 0, w.num_strips(), MatrixView<float>(y.data(), tokens, w.out_features),
                  scratch.as<uint8_t>(), target);
   return y;
 }
@@ -125,7 +126,7 @@ size_t stored_position(const Strips& w, size_t position) {  // of an activation
 
 TEST(Strips, AgreeWithTheStoredWeightInDouble) {
   ThreadPool pool(2);
-  constexpr size_t kTokens = 7;  // tiles of 4, 2 and 1
+  constexpr size_t kTokens = 7;  // tiles of 6 and 1, or of 4, 2 and 1
   for (const WeightCase& c : strip_cases()) {
     const QuantizedWeight weight = random_weight(c, 9);
     const StripMatrix matrix(weight, pool, 1 + c.out_features % 4);
@@ -162,12 +163,52 @@ TEST(Strips, EveryTargetGivesTheSameBytes) {
   ThreadPool pool(1);
   for (const WeightCase& c : strip_cases()) {
     const StripMatrix matrix(random_weight(c, 10), pool, 1 + c.out_features % 4);
-    const Tokens tokens(matrix, 27, CpuTarget::kScalar);  // tiles of 12, 2 and 1, or of 4, 2 and 1
+    const Tokens tokens(matrix, 27, CpuTarget::kScalar);  // tiles of 6 or 4, 2 and 1
     const std::vector<float> scalar = product(matrix, tokens.view, CpuTarget::kScalar);
     for (const CpuTarget target : supported_cpu_targets()) {
       const std::vector<float> y = product(matrix, tokens.view, target);
       EXPECT_EQ(std::memcmp(y.data(), scalar.data(), y.size() * sizeof(float)), 0)
           << c.name() << " " << cpu_target_name(target);
+    }
+  }
+}
+
+TEST(Strips, ARowGivesTheSameBytesInAnyTile) {
+  ThreadPool pool(1);
+  for (const WeightCase& c : strip_cases()) {
+    const StripMatrix matrix(random_weight(c, 11), pool);
+    constexpr size_t kMost = 21;
+    const Tokens tokens(matrix, kMost, CpuTarget::kScalar);
+    for (const CpuTarget target : supported_cpu_targets()) {
+      const std::vector<float> all = product(matrix, tokens.view, target);
+      for (size_t rows = 1; rows < kMost; ++rows) {
+        QuantizedInputs first = tokens.view;
+        first.rows = rows;
+        const std::vector<float> y = product(matrix, first, target);
+        EXPECT_EQ(std::memcmp(y.data(), all.data(), y.size() * sizeof(float)), 0)
+            << c.name() << " " << cpu_target_name(target) << " " << rows;
+      }
+    }
+  }
+}
+
+TEST(Strips, TwoRowsOfATokenAreAdded) {
+  ThreadPool pool(1);
+  for (const WeightCase& c : strip_cases()) {
+    const StripMatrix matrix(random_weight(c, 12), pool);
+    for (const size_t count : {1, 2, 4, 7, 13}) {
+      const Tokens rows(matrix, 2 * count, CpuTarget::kScalar);
+      QuantizedInputs pairs = rows.view;
+      pairs.rows_per_token = 2;
+      for (const CpuTarget target : supported_cpu_targets()) {
+        const std::vector<float> single = product(matrix, rows.view, target);
+        const std::vector<float> y = product(matrix, pairs, target);
+        ASSERT_EQ(y.size(), count * c.out_features);
+        for (size_t i = 0; i < y.size(); ++i) {
+          const size_t coarse = i / c.out_features * 2 * c.out_features + i % c.out_features;
+          ASSERT_EQ(y[i], single[coarse] + single[coarse + c.out_features]) << c.name() << " " << i;
+        }
+      }
     }
   }
 }

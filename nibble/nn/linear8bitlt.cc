@@ -79,7 +79,7 @@ class Linear8bitLt : public Linear {
       share_outliers(codes, stride, {tokens, x.rows()}, outliers, context);
     }
     for (size_t t = 0; t < x.rows(); ++t) sums[t] = static_cast<float>(tokens[t].codes_sum);
-    return {{x.rows(), codes, stride, ones, 0, sums}, tokens, outliers};
+    return {{x.rows(), 1, codes, stride, ones, 0, sums}, tokens, outliers};
   }
 
   // Makes the outlier columns of every token those of all tokens together. The scale of a token stays:

@@ -117,9 +117,7 @@ class Int8Linear : public Linear {
     const kernels::QuantizedInputs inputs = quantize(x, first, context);
     const size_t workers = context.pool.num_threads();
     const size_t unpacked = kernels::strips_scratch_bytes(first);
-    const size_t sums = rows_per_token_ > 1 ? inputs.tokens * piece * kStripOutputs : 0;
     uint8_t* const all_unpacked = context.arena.take<uint8_t>(workers * unpacked);
-    float* const all_sums = context.arena.take<float>(workers * sums);
     size_t num_strips = 0;
     for (const LinearOutput& output : outputs) num_strips += of(output).strips_.view().num_strips();
     context.pool.parallel_for(num_strips, piece, [&](size_t begin, size_t end, size_t worker) {
@@ -129,7 +127,7 @@ class Int8Linear : public Linear {
         const size_t to = std::min(end, start + size);
         for (size_t from = std::max(begin, start); from < to; from += piece) {
           of(output).product(inputs, from - start, std::min(from + piece, to) - start, output.y,
-                             all_unpacked + worker * unpacked, all_sums + worker * sums);
+                             all_unpacked + worker * unpacked);
         }
         start += size;
       }
@@ -148,23 +146,13 @@ class Int8Linear : public Linear {
     return static_cast<const Int8Linear&>(*output.linear);
   }
 
-  // Strips [begin, end), at most a piece. sums: room for the products of two rows per token.
+  // Strips [begin, end), at most a piece.
   void product(const kernels::QuantizedInputs& inputs, size_t begin, size_t end, MatrixView<float> y,
-               uint8_t* unpacked, float* sums) const {
+               uint8_t* unpacked) const {
     const kernels::Strips w = strips_.view();
     const size_t first = begin * kStripOutputs;
     const size_t last = std::min(end * kStripOutputs, w.out_features);
-    if (rows_per_token_ == 1) {
-      kernels::strips_product(w, inputs, begin, end, y.cols(first, last - first), unpacked, target_);
-    } else {
-      const MatrixView<float> rows(sums, inputs.tokens, last - first);
-      kernels::strips_product(w, inputs, begin, end, rows, unpacked, target_);
-      for (size_t t = 0; t < y.rows(); ++t) {
-        const float* const coarse = rows.row(2 * t);
-        const float* const fine = rows.row(2 * t + 1);
-        for (size_t n = first; n < last; ++n) y.row(t)[n] = coarse[n - first] + fine[n - first];
-      }
-    }
+    kernels::strips_product(w, inputs, begin, end, y.cols(first, last - first), unpacked, target_);
     add_bias(bias_, first, last, y);
   }
 
@@ -202,7 +190,7 @@ class Int8Linear : public Linear {
         }
       }
     });
-    return {num_rows, codes, stride, scales, num_spans, sums};
+    return {num_rows, rows_per_token_, codes, stride, scales, num_spans, sums};
   }
 
   // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
