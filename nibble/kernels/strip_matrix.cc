@@ -1,6 +1,7 @@
 #include "nibble/kernels/strip_matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -54,21 +55,54 @@ void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
   }
 }
 
-// values(o, g) for [strips][groups][16], as float16 or float; padding outputs get 0.
-template <class ValueOf>
-AlignedBuffer strip_floats(size_t out_features, size_t num_groups, bool half, ValueOf value_of) {
-  const size_t strips = (out_features + kStripOutputs - 1) / kStripOutputs;
-  AlignedBuffer buffer(strips * num_groups * kStripOutputs * (half ? sizeof(uint16_t) : sizeof(float)));
-  for (size_t o = 0; o < out_features; ++o) {
-    for (size_t g = 0; g < num_groups; ++g) {
-      const size_t i = (o / kStripOutputs * num_groups + g) * kStripOutputs + o % kStripOutputs;
-      if (half) {
-        buffer.as<uint16_t>()[i] = float_to_fp16(value_of(o, g));
-      } else {
-        buffer.as<float>()[i] = value_of(o, g);
+constexpr size_t kStripsPerTask = 8;
+
+// What a weight has for each output and group.
+struct GroupShape {
+  size_t out_features;
+  size_t num_groups;
+  ThreadPool& pool;
+
+  size_t num_strips() const { return (out_features + kStripOutputs - 1) / kStripOutputs; }
+  size_t padded_size() const { return num_strips() * num_groups * kStripOutputs; }
+};
+
+// fn(o, g, i) for all of them; i: the place in [strips][groups][16]. By the pool's threads.
+template <class Fn>
+void for_each_group(const GroupShape& shape, Fn fn) {
+  shape.pool.parallel_for(shape.num_strips(), kStripsPerTask, [&](size_t begin, size_t end, size_t) {
+    for (size_t strip = begin; strip < end; ++strip) {
+      const size_t outputs = std::min(kStripOutputs, shape.out_features - strip * kStripOutputs);
+      for (size_t g = 0; g < shape.num_groups; ++g) {
+        for (size_t n = 0; n < outputs; ++n) {
+          fn(strip * kStripOutputs + n, g, (strip * shape.num_groups + g) * kStripOutputs + n);
+        }
       }
     }
-  }
+  });
+}
+
+// Whether holds(value_of(o, g)) everywhere.
+template <class ValueOf, class Holds>
+bool all_groups(const GroupShape& shape, ValueOf value_of, Holds holds) {
+  std::atomic<bool> all = true;
+  for_each_group(shape, [&](size_t o, size_t g, size_t) {
+    if (!holds(value_of(o, g))) all.store(false, std::memory_order_relaxed);
+  });
+  return all;
+}
+
+// value_of(o, g) for [strips][groups][16], as float16 or float; padding outputs get 0.
+template <class ValueOf>
+AlignedBuffer strip_floats(const GroupShape& shape, bool half, ValueOf value_of) {
+  AlignedBuffer buffer(shape.padded_size() * (half ? sizeof(uint16_t) : sizeof(float)));
+  for_each_group(shape, [&](size_t o, size_t g, size_t i) {
+    if (half) {
+      buffer.as<uint16_t>()[i] = float_to_fp16(value_of(o, g));
+    } else {
+      buffer.as<float>()[i] = value_of(o, g);
+    }
+  });
   return buffer;
 }
 
@@ -144,7 +178,7 @@ StripMatrix::StripMatrix(const QuantizedWeight& weight, ThreadPool& pool, size_t
                                                          : CodeForm::kNibbles) {
   set_groups(weight.formula == WeightFormula::kRowAbsmax ? SIZE_MAX : span_blocks);
   if (weight.formula == WeightFormula::kCodebook) set_codebook(weight);
-  pack_scales(weight);
+  pack_scales(weight, pool);
   pack_codes(weight, pool);
 }
 
@@ -177,8 +211,8 @@ void StripMatrix::set_codebook(const QuantizedWeight& weight) {
   std::copy_n(byte_of_code_.begin(), 16, table_);
 }
 
-void StripMatrix::pack_scales(const QuantizedWeight& weight) {
-  const size_t num_groups = groups_.runs.size();
+void StripMatrix::pack_scales(const QuantizedWeight& weight, ThreadPool& pool) {
+  const GroupShape shape = {out_features_, groups_.runs.size(), pool};
   const auto scale = [&](size_t o, size_t g) { return scale_of(weight, groups_.runs[g], o) * scale_unit_; };
   const auto zero = [&](size_t o, size_t g) {
     return weight.zeros[groups_.runs[g].group * weight.out_features + o];
@@ -186,36 +220,24 @@ void StripMatrix::pack_scales(const QuantizedWeight& weight) {
   const auto offset = [&](size_t o, size_t g) {
     return weight.formula == WeightFormula::kOffset ? zero(o, g) : -(scale(o, g) * zero(o, g));
   };
-  const auto all = [&](auto value_of, auto holds) {
-    for (size_t o = 0; o < out_features_; ++o) {
-      for (size_t g = 0; g < num_groups; ++g) {
-        if (!holds(value_of(o, g))) return false;
-      }
-    }
-    return true;
-  };
 
-  half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all(scale, fits_half);
+  half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all_groups(shape, scale, fits_half);
   if (weight.formula == WeightFormula::kRowAbsmax) zero_ = 128.f;
   const bool offsets = weight.formula == WeightFormula::kOffset ||
-                       (weight.formula == WeightFormula::kAffine && !all(zero, is_byte));
+                       (weight.formula == WeightFormula::kAffine && !all_groups(shape, zero, is_byte));
   if (offsets) {
-    half_scales_ = half_scales_ && all(offset, is_half);
-    offsets_ = strip_floats(out_features_, num_groups, half_scales_, offset);
+    half_scales_ = half_scales_ && all_groups(shape, offset, is_half);
+    offsets_ = strip_floats(shape, half_scales_, offset);
   } else if (weight.formula == WeightFormula::kAffine) {
     zero_ = zero(0, 0);
-    if (!all(zero, [&](float z) { return z == zero_; })) {
-      zeros_ =
-          AlignedBuffer((out_features_ + kStripOutputs - 1) / kStripOutputs * num_groups * kStripOutputs);
-      for (size_t o = 0; o < out_features_; ++o) {
-        for (size_t g = 0; g < num_groups; ++g) {
-          const size_t i = (o / kStripOutputs * num_groups + g) * kStripOutputs + o % kStripOutputs;
-          zeros_.as<uint8_t>()[i] = static_cast<uint8_t>(zero(o, g));
-        }
-      }
+    if (!all_groups(shape, zero, [&](float z) { return z == zero_; })) {
+      zeros_ = AlignedBuffer(shape.padded_size());
+      for_each_group(shape, [&](size_t o, size_t g, size_t i) {
+        zeros_.as<uint8_t>()[i] = static_cast<uint8_t>(zero(o, g));
+      });
     }
   }
-  scales_ = strip_floats(out_features_, num_groups, half_scales_, scale);
+  scales_ = strip_floats(shape, half_scales_, scale);
 }
 
 void StripMatrix::pack_codes(const QuantizedWeight& weight, ThreadPool& pool) {

@@ -42,7 +42,7 @@ class StripMatrix {
   void set_groups(size_t span_blocks);
   void set_codebook(const QuantizedWeight& weight);
   void pack_codes(const QuantizedWeight& weight, ThreadPool& pool);
-  void pack_scales(const QuantizedWeight& weight);
+  void pack_scales(const QuantizedWeight& weight, ThreadPool& pool);
 
   size_t out_features_;
   size_t in_features_;

@@ -135,20 +135,17 @@ Expected<std::unique_ptr<CausalLM>> quantize_with_calibration(const ModelFiles& 
 
 Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBlock& block) {
   std::vector<LinearRequest> requests;
-  const auto linear = [&](const std::string& module, std::unique_ptr<Linear>& target,
-                          ActivationBits activations = ActivationBits::k8) {
-    if (!module.empty()) requests.push_back({module, &target, activations});
+  const auto linear = [&](const std::string& module, std::unique_ptr<Linear>& target) {
+    if (!module.empty()) requests.push_back({module, &target, activation_bits(modules, module)});
   };
-  // Where 8 bits cost most for the work they save (docs/kernels.md).
-  constexpr ActivationBits kFine = ActivationBits::k16;
-  linear(modules.q, block.q, kFine);
-  linear(modules.k, block.k, kFine);
-  linear(modules.v, block.v, kFine);
-  linear(modules.qkv, block.qkv, kFine);
-  linear(modules.q_a, block.q_a, kFine);
-  linear(modules.kv_a, block.kv_a, kFine);
-  linear(modules.q_b, block.q_b, kFine);
-  linear(modules.kv_b, block.kv_b, kFine);
+  linear(modules.q, block.q);
+  linear(modules.k, block.k);
+  linear(modules.v, block.v);
+  linear(modules.qkv, block.qkv);
+  linear(modules.q_a, block.q_a);
+  linear(modules.kv_a, block.kv_a);
+  linear(modules.q_b, block.q_b);
+  linear(modules.kv_b, block.kv_b);
   linear(modules.o, block.o);
   linear(modules.router, block.router);
   linear(modules.shared_gate, block.shared_gate);
@@ -157,7 +154,7 @@ Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBl
     linear(modules.mlps[i].gate, block.mlps[i].gate);
     linear(modules.mlps[i].up, block.mlps[i].up);
     linear(modules.mlps[i].gate_up, block.mlps[i].gate_up);
-    linear(modules.mlps[i].down, block.mlps[i].down, kFine);
+    linear(modules.mlps[i].down, block.mlps[i].down);
   }
   NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(requests)));
   for (size_t i = 0; i < block.mlps.size(); ++i) {

@@ -59,7 +59,7 @@ Expected<std::unique_ptr<Linear>> make_linear(const Tensor& weight, std::vector<
 Expected<std::unique_ptr<Linear>> make_linear(const QuantizedWeight& weight, std::vector<float> bias,
                                               const LinearOptions& options, ThreadPool& pool) {
   NIBBLE_RETURN_IF_ERROR(check_backend(options.backend));
-  NIBBLE_RETURN_IF_ERROR(check_quantized_weight(weight, bias.size()));
+  NIBBLE_RETURN_IF_ERROR(check_quantized_weight(weight, bias.size(), pool));
   if (options.backend == kReference) return make_reference_linear(weight, std::move(bias));
   if (weight.formula == WeightFormula::kRowAbsmax) {
     // float32 is compared with the original, which takes a batch together.

@@ -1,6 +1,7 @@
 #include "nibble/nn/quantized_linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <utility>
@@ -216,6 +217,16 @@ size_t product_of(size_t a, size_t b) {
   return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<size_t>::max() : product;
 }
 
+bool codes_fit(const QuantizedWeight& w, ThreadPool& pool) {
+  constexpr size_t kCodesPerTask = size_t{1} << 18;
+  std::atomic<bool> fit = true;
+  if (w.bits == 8) return true;
+  pool.parallel_for(w.codes.size(), kCodesPerTask, [&](size_t begin, size_t end, size_t) {
+    if (union_of(std::span(w.codes).subspan(begin, end - begin)) >> w.bits != 0) fit = false;
+  });
+  return fit;
+}
+
 Status check_groups(const QuantizedWeight& w) {
   if (w.group_size == 0) return fail(ErrorCode::kInvalidArgument, "group_size 0");
   if (w.formula == WeightFormula::kCodebook) {
@@ -239,14 +250,14 @@ Status check_groups(const QuantizedWeight& w) {
 
 }  // namespace
 
-Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size) {
+Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size, ThreadPool& pool) {
   if (w.out_features == 0 || w.in_features == 0 || w.in_features > std::numeric_limits<uint32_t>::max()) {
     return fail(ErrorCode::kInvalidArgument, "a weight of shape [{}, {}]", w.out_features, w.in_features);
   }
   if (w.bits < 2 || w.bits > 8)
     return fail(ErrorCode::kUnsupported, "{}-bit codes: 2 to 8 are known", w.bits);
   NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), product_of(w.out_features, w.in_features)));
-  if (w.union_of_codes() >> w.bits != 0) {
+  if (!codes_fit(w, pool)) {
     const uint8_t largest = *std::max_element(w.codes.begin(), w.codes.end());
     return fail(ErrorCode::kInvalidArgument, "a code of {} in a {}-bit weight", largest, w.bits);
   }

@@ -20,7 +20,7 @@ std::unique_ptr<Linear> make_int8_linear(const QuantizedWeight& weight, std::vec
                                          CpuTarget target = cpu_target());
 
 // Says what is inconsistent in the weight, or wrong with the length of the bias.
-Status check_quantized_weight(const QuantizedWeight& weight, size_t bias_size);
+Status check_quantized_weight(const QuantizedWeight& weight, size_t bias_size, ThreadPool& pool);
 
 }  // namespace nibble
 

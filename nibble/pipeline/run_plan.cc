@@ -21,7 +21,7 @@ constexpr size_t kTokenizerFactor = 3;
 // Pages that a read of a mapped file brings in with the one that was asked for ("fault around").
 constexpr size_t kFaultBytes = size_t{64} << 10;
 
-// --- speed: guesses from single kernels, docs/plan.md; whole runs on a quiet machine should replace them ---
+// --- speed: fitted to whole runs, docs/plan.md ---
 
 struct KindSpeed {
   double read_share;     // of the bandwidth of all threads, when one token reads the weight
@@ -31,13 +31,16 @@ struct KindSpeed {
 
 KindSpeed speed_of(const LinearSize& size) {
   if (size.llm_int8) return {0.80, 0.40, true};
+  // Sums of a group become floats at its end.
+  const bool short_groups = size.num_groups * 64 >= size.in_features;
+  const double compute_share = short_groups ? 0.47 : 0.58;
   switch (size.kind) {
     case LinearKind::kDense:
       return {0.85, 0.50, false};
     case LinearKind::kNibbles:
-      return {0.75, 0.40, true};
+      return {0.75, compute_share, true};
     case LinearKind::kBytes:
-      return {0.80, 0.40, true};
+      return {0.80, compute_share, true};
     case LinearKind::kFloatRows:
       return {0.15, 0.40, false};
   }
@@ -47,10 +50,13 @@ KindSpeed speed_of(const LinearSize& size) {
 constexpr double kKvReadShare = 0.7;
 constexpr double kAttentionShare = 0.2;     // of the float32 peak
 constexpr double kSecondsPerLinear = 4e-6;  // starting and ending a loop of all threads
+// Of one thread, for a value that a linear reads or writes: norms, activations, rotation, quantizing.
+constexpr double kSecondsPerValue = 1.1e-9;
 
 struct Module {
   const ModuleSlot* slot;
   LinearSize size;
+  ActivationBits activations = ActivationBits::k8;
 };
 
 // Whether a float head is kept in 8 bits: as WeightLoader::head().
@@ -78,6 +84,13 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     if (slot.role == ModuleRole::kHead && how.is_float())
       how = head_storage(*how.dtype, has_int8_head(storage));
     modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], how, huge_pages)};
+  }
+  for (size_t layer = 0; layer < source.config.num_hidden_layers; ++layer) {
+    const BlockModules block = block_modules(source.spec, layer, source.prefix_missing);
+    for (const std::string& name : linears_of_block(block)) {
+      const auto found = modules.find(name);
+      if (found != modules.end()) found->second.activations = activation_bits(block, name);
+    }
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
   if (source.config.tie_word_embeddings && embedding != nullptr) {
@@ -157,7 +170,7 @@ struct Work {
 };
 
 Work linear_work(const ModelSource& source, const std::map<std::string, Module, std::less<>>& modules,
-                 const linalg::MachineSpeed& speed) {
+                 const linalg::MachineSpeed& speed, size_t threads) {
   // Of experts, those that a token goes to.
   const size_t experts = std::max<size_t>(1, source.spec.num_experts);
   const size_t used = source.spec.num_experts > 0 ? source.spec.experts_per_token : 1;
@@ -174,8 +187,12 @@ Work linear_work(const ModelSource& source, const std::map<std::string, Module, 
     if (head) continue;  // a prompt needs it once
     const bool integers = kind.integers && speed.int8.all_threads > 0;
     const double peak = integers ? speed.int8.all_threads : speed.f32.all_threads;
-    const double operations = 2.0 * static_cast<double>(module.size.out_features * module.size.in_features);
-    work.prefill_seconds += share * operations / (peak * kind.compute_share);
+    const double rows = integers && module.activations == ActivationBits::k16 ? 2.0 : 1.0;
+    const double operations =
+        2.0 * rows * static_cast<double>(module.size.out_features * module.size.in_features);
+    const auto values = static_cast<double>(module.size.out_features + module.size.in_features);
+    work.prefill_seconds += share * (operations / (peak * kind.compute_share) +
+                                     values * kSecondsPerValue / static_cast<double>(threads));
   }
   return work;
 }
@@ -193,7 +210,7 @@ void estimate_speed(const ModelSource& source, const std::map<std::string, Modul
                     const RunSettings& settings, const linalg::MachineSpeed& speed, RunPlan& plan) {
   if (speed.read.all_threads <= 0 || speed.f32.all_threads <= 0) return;
   const PretrainedConfig& config = source.config;
-  const Work work = linear_work(source, modules, speed);
+  const Work work = linear_work(source, modules, speed, settings.threads);
   const double kv_per_layer = static_cast<double>(kv_block_bytes(kv_cache_shape(config, settings))) /
                               static_cast<double>(config.num_hidden_layers * kernels::kAttentionBlock);
   const double full =

@@ -90,7 +90,7 @@ void row_absmax_row(const QuantizedWeight& w, size_t o, float* out) {
 
 }  // namespace
 
-uint8_t QuantizedWeight::union_of_codes() const {
+uint8_t union_of(std::span<const uint8_t> codes) {
   uint64_t words[4] = {};  // chains that do not wait for each other
   size_t i = 0;
   for (; i + sizeof(words) <= codes.size(); i += sizeof(words)) {

@@ -4,6 +4,7 @@
 // What every format decodes to and every kernel packs from: the waist of the hourglass.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "nibble/base/dtype.h"
@@ -45,10 +46,11 @@ struct QuantizedWeight {
   // LLM.int8: inputs whose magnitude reaches this stay in floating point; 0: none do.
   float outlier_threshold = 0.f;
 
-  // The OR of all codes: below 2^bits where every code is.
-  uint8_t union_of_codes() const;
   size_t group_of(size_t input) const { return g_idx.empty() ? input / group_size : g_idx[input]; }
 };
+
+// The OR of the codes: below 2^bits where every code is.
+uint8_t union_of(std::span<const uint8_t> codes);
 
 // Rows [begin, end) as float, exactly as the formula says: [end - begin, in_features]. The plain
 // reference for every kernel.

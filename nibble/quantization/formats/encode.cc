@@ -98,7 +98,7 @@ Status check_formula(const QuantizedWeight& weight, AffineLayout layout) {
   NIBBLE_CHECK(weight.scales.size() == params && weight.zeros.size() == params);
   NIBBLE_CHECK(weight.num_groups == ceil_div(weight.in_features, weight.group_size));
   NIBBLE_CHECK(weight.g_idx.empty() || weight.g_idx.size() == weight.in_features);
-  NIBBLE_CHECK(weight.union_of_codes() >> weight.bits == 0);
+  NIBBLE_CHECK(union_of(weight.codes) >> weight.bits == 0);
   return {};
 }
 
