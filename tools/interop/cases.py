@@ -2,6 +2,7 @@
 import dataclasses
 import json
 
+import limits
 import sources
 
 # Readers: see readers.py and autoawq_reader.py.
@@ -144,49 +145,65 @@ def bnb_cases():
     yield bnb("int8, untied head", "int8", source="tiny-llama-untied", floats=("lm_head",), quantized=("q_proj",))
 
 
-UNKNOWN_TO_AUTOAWQ = ("phi", "gemma3_text")
-# What the libraries cannot read of an architecture, whoever wrote the file. GPTQModel 7.7 and Transformers 5
-# have other names for the experts of mixtral than the published files (and AutoAWQ and vLLM, which read them);
-# optimum does not know where mpt keeps its blocks; GPTQModel's own phi3 files have gate_up_proj in two.
-GPTQ_REFUSALS = {
-    "mixtral": {"transformers": "experts", "gptqmodel": "Missing required quantized weights"},
-    "mpt": {"transformers": "Block pattern"},
-    "phi3_longrope_long": {"gptqmodel": "gate_proj.qweight"},
-    "phi3_longrope_short": {"gptqmodel": "gate_proj.qweight"},
+# Layers of the fixtures that stay float, because GPTQ's layout and the kernels of GPTQModel (for AWQ too) need
+# multiples of 32: llama_bias has some of 48 outputs, deepseek's latent vector 40, the experts 24 or 48. (Experts of
+# deepseek_v2 would fit, but Transformers 5 joins them, as mixtral's.)
+SKIPS = {
+    "llama_bias": ("k_proj", "v_proj"),
+    "deepseek_v2": ("kv_a_proj_with_mqa", "mlp.experts"),
+    "deepseek_v3": ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "experts"),
+    "qwen2_moe": ("mlp.experts",),
+    "qwen3_moe": ("mlp.experts", "layers.0.mlp"),  # whose dense layer 0 GPTQModel does not look for
 }
-AWQ_REFUSALS = {"mixtral": {"transformers": "experts"}}
-# GPTQModel loads these without a word and computes something else, with names as above.
-AWQ_LOADED_WRONGLY_BY_GPTQMODEL = ("mixtral", "phi3_longrope_long", "phi3_longrope_short")
-# AWQ divides what the activations of these give, if that helps (ScaledActivation), which GPTQModel 7.7 does not load.
-SCALED_ACTIVATIONS = ("bloom", "falcon_7b", "falcon_new", "falcon_rw_alibi", "gpt_bigcode", "gpt_neox", "gpt_neox_sequential",
-                      "gptj", "mpt", "starcoder2")
-# llama_bias has layers of 48 outputs, too few for GPTQ's layout and GPTQModel's kernels, and one of 96
-# inputs, of which bitsandbytes 0.50.2 on a CPU cannot dequantize the blocks of 64 that go over the end of a row.
-SKIPS = {"llama_bias": ("--skip", "k_proj", "--skip", "v_proj")}
-BNB_SKIPS = {"llama_bias": ("--skip", "o_proj", "--skip", "lm_head")}
+# AutoAWQ's plain arithmetic takes any: there the same are quantized in groups that fit.
+AUTOAWQ_GROUPS = {"deepseek_v3": "8", "qwen3_moe": "16"}
+# bitsandbytes 0.50.2 on a CPU cannot dequantize blocks of 64 that go over the end of a row (96, 32 or 24 inputs), and
+# its int8 layers take no input of 4 axes (deepseek's kv_b_proj). Transformers 5 joins experts to one parameter, which
+# bitsandbytes leaves float.
+BNB_SKIPS = {
+    "llama_bias": ("o_proj", "lm_head"),
+    "deepseek_v2": ("experts", "kv_b_proj", "lm_head"),
+    "deepseek_v3": ("experts", "kv_b_proj", "q_b_proj", "lm_head"),
+    "qwen2_moe": ("experts", "shared_expert", "lm_head"),
+    "qwen3_moe": ("experts", "lm_head"),
+}
+
+
+def skips(names):
+    return tuple(word for name in names for word in ("--skip", name))
+
+
+def limited(case, *methods):
+    """The case without the readers that compute something else, and with the refusals of the others."""
+    known = limits.of(case.source.partition(".")[0], methods)
+    readers = tuple(reader for reader in case.readers if reader not in known or known[reader].says)
+    return dataclasses.replace(case, readers=readers,
+                               refusals={reader: known[reader].says for reader in readers if reader in known})
 
 
 def architecture_cases():
     for name in sources.architectures():
         floats = ("block_sparse_moe.gate",) if name == "mixtral" else ()
-        rest = {"group": "architectures", "source": name, "floats": floats}
+        rest = {"group": "architectures", "source": name}
         skip = SKIPS.get(name, ())
-        refused = GPTQ_REFUSALS.get(name, {})
-        yield gptq(f"{name}, gptq", "--group-size", "32", *skip, refusals=refused, **rest)
-        yield gptq(f"{name}, gptq compat, desc_act", "--effort", "compat", "--desc-act", "--group-size", "32", *skip,
-                   refusals=refused, **rest)
+        fitted = {**rest, "floats": (*floats, *skip)}
+        options = ("--group-size", "32", *skips(skip))
+        yield limited(gptq(f"{name}, gptq", *options, **fitted), "gptq")
+        yield limited(gptq(f"{name}, gptq compat, desc_act", "--effort", "compat", "--desc-act", *options, **fitted), "gptq")
         for effort in ("compat", "default"):
-            wrong = name in AWQ_LOADED_WRONGLY_BY_GPTQMODEL or (effort == "compat" and name in SCALED_ACTIVATIONS)
-            readers = ("transformers",) if wrong else ("transformers", "gptqmodel")
-            yield awq(f"{name}, awq {effort}", "--effort", effort, "--group-size", "32", *skip, readers=readers,
-                      refusals=AWQ_REFUSALS.get(name, {}), **rest)
-            if name not in UNKNOWN_TO_AUTOAWQ:
-                yield awq(f"{name}, awq {effort}, AutoAWQ", "--effort", effort, "--group-size", "32", *skip,
-                          readers=("autoawq",), **{**rest, "source": name + ".v4"})
+            case = awq(f"{name}, awq {effort}", "--effort", effort, *options, readers=("transformers", "gptqmodel"), **fitted)
+            yield limited(case, "awq", f"awq {effort}")
+            if name in AUTOAWQ_GROUPS:
+                options_there, floats_there = ("--group-size", AUTOAWQ_GROUPS[name]), floats
+            else:
+                options_there, floats_there = options, fitted["floats"]
+            case = awq(f"{name}, awq {effort}, AutoAWQ", "--effort", effort, *options_there, readers=("autoawq",),
+                       group="architectures", source=name + ".v4", floats=floats_there)
+            yield limited(case, "awq")
         for kind in ("nf4", "int8"):
-            case = bnb(f"{name}, {kind}", kind, *BNB_SKIPS.get(name, ()), **rest)
-            # Transformers 5 joins the experts to one parameter, which bitsandbytes leaves float; Transformers 4
-            # runs bitsandbytes on no CPU. The right modules are quantized: no more can be checked here.
+            skip = BNB_SKIPS.get(name, ())
+            case = limited(bnb(f"{name}, {kind}", kind, *skips(skip), **rest, floats=(*floats, *skip)), kind)
+            # All of mixtral's experts are quantized: the right modules are, and no more can be checked here.
             yield dataclasses.replace(case, readers=()) if name == "mixtral" else case
 
 

@@ -67,9 +67,10 @@ def check_greedy(request, model, arithmetic, what):
     """Each token of the library's greedy continuation must be Nibble's best one, or so close to it that
     two differences within the tolerance could have exchanged them."""
     prompt = load_file(request["prompt"])["input_ids"][:1, :PROMPT].long()
+    model.generation_config.eos_token_id = None  # a token like the others: min_new_tokens would forbid it
     with torch.no_grad():
         out = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                             min_new_tokens=NEW, max_new_tokens=NEW, pad_token_id=0)
+                             max_new_tokens=NEW, pad_token_id=0)
     reference = nibble_logits(request, out)[0]
     steps = reference[PROMPT - 1:-1]
     chosen = steps.gather(1, out[0, PROMPT:, None])[:, 0]

@@ -27,10 +27,13 @@ def load_transformers(request, dtype, **extra):
     from transformers import AutoModelForCausalLM, __version__ as version
 
     modern = int(version.split(".")[0]) >= 5
-    if modern and config_of(request)["model_type"] == "mixtral":
+    config = config_of(request)
+    if modern and any(key.endswith("experts") for key in config):
         extra["experts_implementation"] = "eager"
     extra["dtype" if modern else "torch_dtype"] = dtype
-    model, info = AutoModelForCausalLM.from_pretrained(request["folder"], device_map="cpu", attn_implementation="eager",
+    # Transformers 5.24 puts falcon's ALiBi into the mask, and "eager" adds it to the scores once more.
+    attention = "sdpa" if config.get("alibi") else "eager"
+    model, info = AutoModelForCausalLM.from_pretrained(request["folder"], device_map="cpu", attn_implementation=attention,
                                                        output_loading_info=True, **extra)
     lost = {key: sorted(names) for key, names in info.items() if names}
     if lost:

@@ -1,6 +1,8 @@
 """docs/interop.md: written by tools/interop/run, the same text for the same results."""
 import subprocess
 
+import limits
+
 READERS = {
     "transformers": "Transformers (with GPTQModel for GPTQ and AWQ, bitsandbytes for its own)",
     "gptqmodel": "GPTQModel, plain PyTorch backend",
@@ -15,6 +17,14 @@ Written by `tools/interop/run`; do not edit. Every row is a model that `nibble q
 library loaded unchanged. Logits are compared with `nibble logits --compute f32`; the greedy continuation of the
 library must take Nibble's best token at each step, or one within twice the tolerance of it. Differences are
 shares of the logits' standard deviation; where the tolerances come from stands in `tools/interop/checks.py`.
+Everything runs on a CPU: the GPU kernels of these libraries and of vLLM and ExLlama were not tried, neither with
+ordinary files nor with the negative scales of `--signed-scales`, which the readers below take.
+"""
+
+LIMITS = """## What the libraries cannot read
+
+Limits of the libraries, whoever wrote the file. A reader that "refuses" was tried, and said so; one that is
+"left out" loads the file without a word and computes something else.
 """
 
 
@@ -71,6 +81,15 @@ def details(results):
     return table(("group", "case", "readers (differences in the order of the checks)"), lines)
 
 
+def limits_text(results):
+    """Of the architectures that were tried."""
+    sources = {case.source.partition(".")[0] for case, _ in results}
+    lines = [(", ".join(name for name in limit.architectures if name in sources), ", ".join(limit.methods), limit.reader,
+              "refuses" if limit.says else "left out", limit.why)
+             for limit in limits.LIMITS if sources & set(limit.architectures)]
+    return [LIMITS, table(("architectures", "method", "reader", "what it does", "why"), lines)] if lines else []
+
+
 def text(results, versions, nibble):
     failures = [(case, row) for case, rows in results for row in rows if not row["passed"]]
     bad = len({(case.group, case.name) for case, _ in failures})
@@ -78,5 +97,6 @@ def text(results, versions, nibble):
              "Readers:\n", table(("reader", "what it is"), READERS.items()), "## Summary\n", summary(results)]
     if failures:
         parts += ["## Failures\n", "\n".join(f"- {case.group}: {case.name}: {describe(row)}" for case, row in failures) + "\n"]
+    parts += limits_text(results)
     parts += ["## Cases\n", details(results)]
     return "\n".join(parts)

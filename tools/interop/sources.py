@@ -84,7 +84,20 @@ def untie(tied, out):
 def copy_architecture(name, out):
     architecture, _, dialect = name.partition(".")
     folder = DATA / "architectures" / architecture
-    shutil.copy(folder / ("config.v4.json" if dialect == "v4" else "config.json"), out / "config.json")
-    shutil.copy(folder / "model.safetensors", out)
+    config = json.loads((folder / ("config.v4.json" if dialect == "v4" else "config.json")).read_text())
+    (out / "config.json").write_text(json.dumps(with_all_experts(config), indent=2))
+    for file in folder.glob("model*.safetensors*"):  # some in shards, with an index
+        shutil.copy(file, out)
     for file in TOKENIZER_FILES:  # GPTQModel loads no folder without a tokenizer; its ids are not used
         shutil.copy(DATA / "models" / "tiny-llama" / file, out)
+
+
+def with_all_experts(config):
+    """Every token goes to every expert: a rounding that exchanged two of nearly the same probability would
+    make differences that say nothing about a file."""
+    experts = next((config[key] for key in ("n_routed_experts", "num_experts", "num_local_experts") if config.get(key)), None)
+    if experts:
+        config["num_experts_per_tok"] = experts
+        if config.get("n_group"):
+            config["topk_group"] = config["n_group"]
+    return config

@@ -11,6 +11,7 @@ import traceback
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # GPTQModel 7.7.0 does not start on two cores otherwise
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling a dequantization takes longer than a thousand runs of it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of models this small, threads only wait for each other
 sys.dont_write_bytecode = True
 
 
