@@ -9,6 +9,7 @@
 #include "nibble/cli/dequantize_model.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
+#include "nibble/cli/pull_model.h"
 #include "nibble/cli/quantize_report.h"
 #include "nibble/pipeline/convert_proof.h"
 #include "nibble/pipeline/convert_quantized.h"
@@ -143,6 +144,7 @@ bool is_float_name(const std::string& to) { return to == kFloat || dtype_from_to
 
 Status convert(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
+  NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
   if (!files.gguf.empty()) {
     if (options.to.empty() || options.to == kFloat) return convert_gguf(options, files);

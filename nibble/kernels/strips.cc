@@ -115,6 +115,7 @@ struct Simd {
     return sum;
   }
   static void prefetch(const uint8_t*) {}
+  static void prefetch_near(const uint8_t*) {}
 };
 
 }  // namespace

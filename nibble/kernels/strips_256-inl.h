@@ -53,6 +53,9 @@ struct Simd256 {
   static NIBBLE_INLINE void prefetch(const uint8_t* p) {
     _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
   }
+  static NIBBLE_INLINE void prefetch_near(const uint8_t* p) {
+    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+  }
 };
 
 }  // namespace

@@ -104,16 +104,18 @@ void add_skip_rules(const std::vector<std::string>& words, AwqConfig& config) {
 }  // namespace
 
 void complete_skip_list(const ModelSource& source, QuantizationConfig& config) {
+  std::vector<std::string> complete = router_words(source);  // readers would take them for linear layers
+  auto* const bnb = std::get_if<BitsAndBytesConfig>(&config);
+  if (bnb != nullptr && !complete.empty() && !bnb->llm_int8_skip_modules)
+    bnb->llm_int8_skip_modules.emplace();
   std::vector<std::string>* const words = skip_list(config);
   if (words == nullptr) return;
-  std::vector<std::string> complete = *words;
+  complete.insert(complete.end(), words->begin(), words->end());
   for (const std::string& module : linear_modules(source.slots)) {
     if (contains_any(module, *words)) complete.push_back(module);
   }
   if (auto* const awq = std::get_if<AwqConfig>(&config)) {
     add_skip_rules(*words, *awq);
-    // AutoAWQ would take a router for a linear layer.
-    for (std::string& word : router_words(source)) complete.push_back(std::move(word));
   } else {
     complete.emplace_back(
         "lm_head");  // a list of bitsandbytes replaces the default one, which holds the head

@@ -5,6 +5,8 @@
 
 #include "nibble/models/auto_model.h"
 #include "nibble/nn/kv_cache.h"
+#include "nibble/pipeline/jobs.h"
+#include "nibble/pipeline/test_model.h"
 #include "tests/support/fixtures.h"
 
 namespace nibble {
@@ -28,6 +30,18 @@ std::vector<float> logits_of(const CausalLM& model, ThreadPool& pool) {
   EXPECT_TRUE(cache->reserve(tokens.size()));
   EXPECT_TRUE(model.forward({&chunk, 1}, {logits.data(), tokens.size(), model.config().vocab_size}, context));
   return logits;
+}
+
+// Transformers replaces every linear layer that the list does not name, whether there are codes for it or
+// not.
+TEST(SkipList, OfBitsAndBytesNamesTheRouters) {
+  const auto list_of = [](const std::string& architecture) {
+    QuantizationConfig config = BitsAndBytesConfig{.load_in_4bit = true};
+    complete_skip_list(test::open_architecture(architecture), config);
+    return std::get<BitsAndBytesConfig>(config).llm_int8_skip_modules;
+  };
+  EXPECT_EQ(list_of("qwen2_moe"), (std::vector<std::string>{"lm_head", "mlp.gate", "shared_expert_gate"}));
+  EXPECT_FALSE(list_of("llama_bias").has_value());  // the default list is right
 }
 
 TEST(FromPretrained, CalibratesAGptqModelWhileLoadingAndSavesIt) {
