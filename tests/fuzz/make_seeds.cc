@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -275,6 +276,31 @@ void add_ggufs(Seeds& seeds) {
   }
 }
 
+// Sizes and choices as strips_fuzz.cc reads them, two bytes each, and random values.
+void add_strips(Seeds& seeds) {
+  std::mt19937 rng(1);
+  for (uint16_t formula = 0; formula < 4; ++formula) {
+    for (uint16_t i = 0; i < 8; ++i) {
+      const uint16_t choices[] = {i,
+                                  static_cast<uint16_t>(3 * i),
+                                  static_cast<uint16_t>(i / 2),
+                                  formula,
+                                  static_cast<uint16_t>(i + 2),
+                                  static_cast<uint16_t>(5 * i + 3),
+                                  static_cast<uint16_t>(37 * i + 31),
+                                  i,
+                                  i,
+                                  i};
+      std::string bytes;
+      for (const uint16_t choice : choices) {
+        bytes += {static_cast<char>(choice >> 8), static_cast<char>(choice & 0xFF)};
+      }
+      for (size_t k = 0; k < 400; ++k) bytes += static_cast<char>(rng() & 0xFF);
+      seeds.add("strips", fmt::format("{}-{}", formula, i), bytes);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nibble
 
@@ -291,5 +317,6 @@ int main(int argc, char** argv) {
   nibble::add_templates(seeds);
   nibble::add_quant_states(seeds);
   nibble::add_ggufs(seeds);
+  nibble::add_strips(seeds);
   return seeds.failed() ? 1 : 0;
 }
