@@ -151,6 +151,13 @@ void add_output_folder_options(CLI::App& app, OutputFolderOptions& options) {
   app.add_flag("--overwrite,--force", options.force, "Write into a folder that has files in it");
 }
 
+CLI::Option* add_kv_cache_type(CLI::App& app, std::string& value, const std::string& description,
+                               const std::vector<std::string>& words) {
+  return add_choice(
+      app, "--kv-cache-type", value, description, words,
+      {{"fp32", "f32"}, {"float32", "f32"}, {"fp16", "f16"}, {"float16", "f16"}, {"q8_0", "int8"}});
+}
+
 void add_load_options(CLI::App& app, LoadOptions& options) {
   const std::string loading = "Loading";
   std::vector<std::string> dtypes = {"auto"};
@@ -168,9 +175,9 @@ void add_load_options(CLI::App& app, LoadOptions& options) {
                  "Kernels: auto, reference, or a name that GPTQConfig and AwqConfig know")
       ->type_name("NAME")
       ->group(loading);
-  add_choice(app, "--kv-cache-type", options.kv_cache_type,
-             "Stored keys and values; auto: f16, and f32 with --compute f32", {"auto", "f32", "f16", "int8"},
-             {{"fp32", "f32"}, {"float32", "f32"}, {"fp16", "f16"}, {"float16", "f16"}, {"q8_0", "int8"}})
+  add_kv_cache_type(app, options.kv_cache_type,
+                    "Stored keys and values; auto: f16, and f32 with --compute f32",
+                    {"auto", "f32", "f16", "int8"})
       ->group(loading);
   app.add_option("--max-memory", options.max_memory, "Refuse to load more than this: 8GB, cpu=8GB")
       ->type_name("SIZE")

@@ -29,6 +29,10 @@ CLI::Option* add_choice(CLI::App& app, const std::string& names, std::string& va
                         const std::string& description, const std::vector<std::string>& words,
                         const std::map<std::string, std::string>& aliases = {});
 
+// --kv-cache-type: of "auto", "f32", "f16" and "int8" those that a command knows.
+CLI::Option* add_kv_cache_type(CLI::App& app, std::string& value, const std::string& description,
+                               const std::vector<std::string>& words);
+
 // The words of an option that add_choice() made; empty for any other.
 std::vector<std::string> words_of(const CLI::Option& option);
 

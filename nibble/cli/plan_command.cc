@@ -20,6 +20,7 @@ struct Options {
   CommonOptions common;
   ModelOption model;
   std::string methods, max_memory;
+  std::string kv_cache_type = std::string(kv_cache_type_name(KvCacheType::kF16));
   std::optional<int64_t> ctx_size, parallel;
 };
 
@@ -33,6 +34,9 @@ Expected<ModelPlanOptions> to_plan_options(const Options& options, const Machine
   }
   if (options.ctx_size) out.context = static_cast<size_t>(*options.ctx_size);
   out.parallel = static_cast<size_t>(options.parallel.value_or(1));
+  for (const KvCacheType type : {KvCacheType::kF32, KvCacheType::kF16, KvCacheType::kInt8}) {
+    if (options.kv_cache_type == kv_cache_type_name(type)) out.kv_cache_type = type;
+  }
   out.available_memory = machine.usable_memory_bytes();
   out.huge_pages = machine.huge_pages.enabled();
   return out;
@@ -85,6 +89,7 @@ Action define(CLI::App& app) {
               "Tokens that a sequence may have (default: what the model was made for, 4096 at most)", 1,
               int64_t{1} << 31);
   add_integer(app, "--parallel", options->parallel, "Sequences at once (default 1)", 1, 1 << 16);
+  add_kv_cache_type(app, options->kv_cache_type, "Stored keys and values", {"f16", "f32", "int8"});
   app.add_option("--max-memory", options->max_memory, "What may be taken: 8G (default: what is free here)")
       ->type_name("SIZE");
   app.add_option(
@@ -104,6 +109,7 @@ const Command kPlanCommand = {
     .examples =
         "  nibble plan ./model\n"
         "  nibble plan ./model --max-memory 8G --ctx-size 8192 --parallel 4\n"
+        "  nibble plan ./model --parallel 8 --kv-cache-type int8\n"
         "  nibble plan ./model --methods nf4,gptq:4:32,gptq:2 --json\n"
         "  nibble plan org/name             # of a model that is only on the hub: reads headers",
     .define = define,

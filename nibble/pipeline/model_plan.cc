@@ -171,6 +171,7 @@ Expected<ModelPlan> plan_model(const ModelSource& source, const ModelPlanOptions
   const RunSettings settings = {.context = plan.context,
                                 .parallel = options.parallel,
                                 .threads = pool.num_threads(),
+                                .kv_cache_type = options.kv_cache_type,
                                 .huge_pages = options.huge_pages};
   Planner planner(source, options, settings, speed, pool, plan.memory);
   NIBBLE_RETURN_IF_ERROR(add_rows(source, options, planner, plan));

@@ -22,6 +22,7 @@ struct ModelPlanOptions {
   size_t max_memory = 0;        // bytes; 0: available_memory
   size_t available_memory = 0;  // of the machine; 0: not known, everything fits
   bool huge_pages = true;
+  KvCacheType kv_cache_type = KvCacheType::kF16;
 };
 
 struct PlanRow {

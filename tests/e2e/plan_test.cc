@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -35,6 +36,19 @@ TEST(Plan, TellsWhatEachMethodTakes) {
   EXPECT_THAT(text.out, HasSubstr("gptq:4:128"));
   EXPECT_THAT(text.out, HasSubstr("64 tokens of context, 3 sequences"));
   EXPECT_THAT(text.err, IsEmpty());
+}
+
+TEST(Plan, KnowsHowKeysAndValuesAreStored) {
+  std::map<std::string, double> bytes;
+  for (const char* const type : {"f32", "f16", "int8"}) {
+    const ProgramResult result = run_program({"plan", model("tiny-llama"), "--ctx-size", "1024", "--methods",
+                                              "float", "--kv-cache-type", type, "--json"});
+    ASSERT_EQ(result.status, 0) << result;
+    bytes[type] = result.json()["methods"][0]["run"]["kv_cache_bytes"].get<double>();
+  }
+  EXPECT_LT(bytes["int8"], 0.7 * bytes["f16"]);
+  EXPECT_LT(bytes["f16"], 0.7 * bytes["f32"]);
+  EXPECT_EQ(run_program({"plan", model("tiny-llama"), "--kv-cache-type", "int4"}).status, 2);
 }
 
 TEST(Plan, ForetellsWhatARunTakes) {
