@@ -17,7 +17,7 @@ constexpr size_t lines_per_block(Form form) {
   return form == Form::kNibbles || form == Form::kNibbleTable ? kBlockInputs / 8 : kBlockInputs / 4;
 }
 
-// One row multiplies as fast as memory is read: lines go to the L1 cache, over the ends of pages, where the
+// One token multiplies as fast as memory is read: lines go to the L1 cache, over the ends of pages, where the
 // processor's own prefetcher begins anew (without: 69 % of it, with: 85 % and more). Several rows take longer
 // for a line, and the L2 cache is near enough.
 constexpr size_t kPrefetchNear = 4096;
@@ -41,11 +41,11 @@ struct TilePlace {
 
 // A line of codes as bytes: the first four inputs of its eight in `low` and the others in `high`, or all in
 // `low` where they are bytes already.
-template <Form F, bool kOneRow>
+template <Form F, bool kOneToken>
 NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* line,
                              typename Simd::Codes& low, typename Simd::Codes& high) {
   if constexpr (F != Form::kSmallBytes) {  // those were just unpacked
-    kOneRow ? Simd::prefetch_near(line + kPrefetchNear) : Simd::prefetch(line + kPrefetchFar);
+    kOneToken ? Simd::prefetch_near(line + kPrefetchNear) : Simd::prefetch(line + kPrefetchFar);
   }
   low = Simd::load_codes(line);
   if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) {
@@ -115,8 +115,8 @@ NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* 
   } else {
     typename Simd::Codes low[S];
     typename Simd::Codes high[S];
-    load_line<F, M == 1>(table, line, low[0], high[0]);
-    if constexpr (S > 1) load_line<F, M == 1>(table, line + codes_stride, low[1], high[1]);
+    load_line<F, M <= 2>(table, line, low[0], high[0]);
+    if constexpr (S > 1) load_line<F, M <= 2>(table, line + codes_stride, low[1], high[1]);
     add_rows<S, M>(low, inputs, stride, dots, std::make_index_sequence<M>());
     if constexpr (kNibbleForm) {
       add_rows<S, M>(high, inputs + 4, stride, dots, std::make_index_sequence<M>());
