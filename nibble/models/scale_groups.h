@@ -34,8 +34,7 @@ struct ScaleGroup {
 //   of a fused weight the last third of the rows is v), and where attention clamps v, and where a
 //   fused weight has its rows by head; kv_b -> o of latent attention, for its rows are by head, too;
 // * up -> down of an MLP without gate, unless its activation is relu: relu(x / s) = relu(x) / s. Where
-// readers
-//   know scales of the activation, these take its place: activation -> down.
+//   readers know scales of the activation, these take its place: activation -> down.
 // Linears of one norm make one group, whichever branch they belong to (Phi), all experts' too (Mixtral).
 std::vector<ScaleGroup> scale_groups(const DecoderSpec& spec, const BlockModules& modules,
                                      const std::vector<ModuleSlot>& slots);
