@@ -24,7 +24,9 @@ bool fits_half(float value) {
 
 bool is_half(float value) { return fp16_to_float(float_to_fp16(value)) == value; }
 
-bool is_byte(float value) { return value >= 0.f && value <= 255.f && value == std::floor(value); }
+bool is_byte(float value) {
+  return value >= 0.f && value <= 255.f && value == static_cast<float>(static_cast<int>(value));
+}
 
 // The scale of run g in row o.
 float scale_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o) {
@@ -55,6 +57,33 @@ void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
   }
 }
 
+// Eight codes of one output, which stand at these positions; filling is 0.
+uint32_t gather_codes(const CodeWords& words, const uint32_t* positions, size_t o) {
+  uint32_t eight = 0;
+  for (size_t p = 0; p < 8; ++p) {
+    if (positions[p] == kNoInput) continue;
+    eight |= (words.at(positions[p] / 8, o) >> (4 * (positions[p] % 8)) & 0xFu) << (4 * p);
+  }
+  return eight;
+}
+
+// `count` outputs from `first` on into the lines of a strip. A word is what a lane of a line holds.
+void pack_strip(const CodeWords& words, size_t first, size_t count, size_t num_lines,
+                std::span<const uint32_t> positions, uint8_t* lines) {
+  const bool whole_lines = words.output_stride == 1 && count == kStripOutputs && positions.empty();
+  for (size_t i = 0; i < num_lines; ++i, lines += kLineBytes) {
+    if (whole_lines) {
+      std::memcpy(lines, words.address(i, first), kLineBytes);
+      continue;
+    }
+    for (size_t n = 0; n < count; ++n) {
+      const uint32_t word = positions.empty() ? words.at(i, first + n)
+                                              : gather_codes(words, positions.data() + 8 * i, first + n);
+      std::memcpy(lines + n * sizeof(word), &word, sizeof(word));
+    }
+  }
+}
+
 constexpr size_t kStripsPerTask = 8;
 
 // What a weight has for each output and group.
@@ -82,12 +111,12 @@ void for_each_group(const GroupShape& shape, Fn fn) {
   });
 }
 
-// Whether holds(value_of(o, g)) everywhere.
-template <class ValueOf, class Holds>
-bool all_groups(const GroupShape& shape, ValueOf value_of, Holds holds) {
+// Whether kHolds(value_of(o, g)) everywhere. A template's argument, so that it is part of the loop.
+template <auto kHolds, class ValueOf>
+bool all_groups(const GroupShape& shape, ValueOf value_of) {
   std::atomic<bool> all = true;
   for_each_group(shape, [&](size_t o, size_t g, size_t) {
-    if (!holds(value_of(o, g))) all.store(false, std::memory_order_relaxed);
+    if (!kHolds(value_of(o, g))) all.store(false, std::memory_order_relaxed);
   });
   return all;
 }
@@ -221,16 +250,16 @@ void StripMatrix::pack_scales(const QuantizedWeight& weight, ThreadPool& pool) {
     return weight.formula == WeightFormula::kOffset ? zero(o, g) : -(scale(o, g) * zero(o, g));
   };
 
-  half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all_groups(shape, scale, fits_half);
+  half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all_groups<fits_half>(shape, scale);
   if (weight.formula == WeightFormula::kRowAbsmax) zero_ = 128.f;
   const bool offsets = weight.formula == WeightFormula::kOffset ||
-                       (weight.formula == WeightFormula::kAffine && !all_groups(shape, zero, is_byte));
+                       (weight.formula == WeightFormula::kAffine && !all_groups<is_byte>(shape, zero));
   if (offsets) {
-    half_scales_ = half_scales_ && all_groups(shape, offset, is_half);
+    half_scales_ = half_scales_ && all_groups<is_half>(shape, offset);
     offsets_ = strip_floats(shape, half_scales_, offset);
   } else if (weight.formula == WeightFormula::kAffine) {
     zero_ = zero(0, 0);
-    if (!all_groups(shape, zero, [&](float z) { return z == zero_; })) {
+    if (std::ranges::any_of(weight.zeros, [&](float z) { return z != zero_; })) {
       zeros_ = AlignedBuffer(shape.padded_size());
       for_each_group(shape, [&](size_t o, size_t g, size_t i) {
         zeros_.as<uint8_t>()[i] = static_cast<uint8_t>(zero(o, g));
@@ -243,6 +272,16 @@ void StripMatrix::pack_scales(const QuantizedWeight& weight, ThreadPool& pool) {
 void StripMatrix::pack_codes(const QuantizedWeight& weight, ThreadPool& pool) {
   const Strips w = view();
   codes_ = AlignedBuffer(w.num_strips() * w.strip_bytes());
+  if (weight.words) {
+    pool.parallel_for(w.num_strips(), 1, [&](size_t begin, size_t end, size_t) {
+      for (size_t s = begin; s < end; ++s) {
+        pack_strip(*weight.words, s * kStripOutputs,
+                   std::min(kStripOutputs, out_features_ - s * kStripOutputs), w.strip_bytes() / kLineBytes,
+                   positions_, codes_.as<uint8_t>() + s * w.strip_bytes());
+      }
+    });
+    return;
+  }
   const size_t count = w.num_blocks * kBlockInputs;
   const bool map = form_ == CodeForm::kBytes && !byte_of_code_.empty();
   pool.parallel_for(w.num_strips(), 1, [&](size_t begin, size_t end, size_t) {

@@ -248,6 +248,44 @@ TEST(Strips, FourBitsTakeFourBits) {
   EXPECT_FALSE(codebook.view().zeros != nullptr || codebook.view().offsets != nullptr);
 }
 
+// The same weight with its codes in words, an output's side by side or an input's.
+QuantizedWeight in_words(QuantizedWeight weight, bool rows_first) {
+  const size_t out = weight.out_features;
+  const size_t row_words = weight.in_features / 8;
+  CodeWords words = {{}, rows_first ? 1 : out, rows_first ? row_words : 1};
+  std::vector<uint32_t> values(out * row_words);
+  for (size_t o = 0; o < out; ++o) {
+    for (size_t i = 0; i < weight.in_features; ++i) {
+      const uint32_t code = weight.codes[o * weight.in_features + i];
+      values[i / 8 * words.input_stride + o * words.output_stride] |= code << (4 * (i % 8));
+    }
+  }
+  words.words = Tensor::of(DType::kU32, {values.size()}, values);
+  weight.words = std::move(words);
+  weight.codes.clear();
+  return weight;
+}
+
+TEST(StripMatrix, WordsOfCodesGiveTheBytesOfCodes) {
+  ThreadPool pool(2);
+  size_t tried = 0;
+  for (const WeightCase& c : strip_cases()) {
+    if (c.bits != 4 || c.in_features % 8 != 0) continue;
+    const QuantizedWeight weight = random_weight(c, 5);
+    const StripMatrix expected(weight, pool);
+    const std::span codes(expected.view().codes,
+                          expected.view().num_strips() * expected.view().strip_bytes());
+    for (const bool rows_first : {false, true}) {
+      const QuantizedWeight packed = in_words(weight, rows_first);
+      EXPECT_EQ(with_byte_codes(packed).codes, weight.codes) << c.name();
+      const StripMatrix matrix(packed, pool);
+      EXPECT_EQ(std::memcmp(matrix.view().codes, codes.data(), codes.size()), 0) << c.name() << rows_first;
+      ++tried;
+    }
+  }
+  EXPECT_GE(tried, 20u);
+}
+
 TEST(StripMatrix, SuitsWhatFillsWholeBlocks) {
   using enum WeightFormula;
   EXPECT_TRUE(StripMatrix::suits(random_weight({kAffine, 4, 576, 4, 128}, 1)));

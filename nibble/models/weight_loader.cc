@@ -51,7 +51,8 @@ Status WeightLoader::linears(std::vector<LinearRequest> requests) {
       const std::string& module = requests[i].module;
       if (!quantized_.contains(module)) continue;
       const Shape& shape = slot(module).shape;
-      decoded[i] = decode_module(*checkpoint_, module, *config_, LinearShape{shape[0], shape[1]});
+      decoded[i] =
+          decode_module(*checkpoint_, module, *config_, LinearShape{shape[0], shape[1]}, CodeStorage::kWords);
     }
   };
   if (options_.decode_in_parallel) {

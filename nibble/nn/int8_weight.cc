@@ -23,9 +23,9 @@ bool quantize_row(const std::vector<float>& row, size_t o, QuantizedWeight& resu
     const float scale = largest / 127.f;
     // A scale too small to divide by stands for a group of zeros.
     const float inverse = scale >= 1e-30f ? 1.f / scale : 0.f;
-    for (size_t i = begin; i < end; ++i) {
-      codes[i] = static_cast<uint8_t>(128 + static_cast<int>(std::nearbyintf(row[i] * inverse)));
-    }
+    scale_and_round(std::span(row).subspan(begin, end - begin), inverse,
+                    reinterpret_cast<int8_t*>(codes + begin));
+    for (size_t i = begin; i < end; ++i) codes[i] ^= 0x80;  // -127..127 -> 1..255
     result.scales[g * result.out_features + o] = inverse == 0.f ? 0.f : scale;
   }
   return true;

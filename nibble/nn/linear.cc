@@ -60,15 +60,16 @@ Expected<std::unique_ptr<Linear>> make_linear(const QuantizedWeight& weight, std
                                               const LinearOptions& options, ThreadPool& pool) {
   NIBBLE_RETURN_IF_ERROR(check_backend(options.backend));
   NIBBLE_RETURN_IF_ERROR(check_quantized_weight(weight, bias.size(), pool));
+  const bool has_strips = options.backend != kReference && options.compute == ComputeMode::kAuto &&
+                          weight.formula != WeightFormula::kRowAbsmax && kernels::StripMatrix::suits(weight);
+  if (has_strips) return make_int8_linear(weight, std::move(bias), pool, options.activations);
+  if (weight.words) return make_linear(with_byte_codes(weight), std::move(bias), options, pool);
   if (options.backend == kReference) return make_reference_linear(weight, std::move(bias));
   if (weight.formula == WeightFormula::kRowAbsmax) {
     // float32 is compared with the original, which takes a batch together.
     const bool exact = options.compute == ComputeMode::kF32;
     return make_linear8bitlt(weight, std::move(bias), pool,
                              exact ? OutlierColumns::kOfCall : OutlierColumns::kOfToken);
-  }
-  if (options.compute == ComputeMode::kAuto && kernels::StripMatrix::suits(weight)) {
-    return make_int8_linear(weight, std::move(bias), pool, options.activations);
   }
   return make_float_linear(weight, std::move(bias), pool);
 }

@@ -418,6 +418,15 @@ TEST(MakeLinear, ChoosesTheKernel) {
   EXPECT_EQ(kernel({kRowAbsmax, 16, 128, 8, 0}, exact), "llm-int8-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, {.backend = "exllama_v2"}), "int4-a8-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, {.backend = "reference"}), "reference");
+  // Words of codes for a kernel that wants bytes.
+  QuantizedWeight words = random_weight({kAffine, 16, 128, 4, 16}, 1);
+  std::fill(words.codes.begin(), words.codes.end(), uint8_t{3});
+  const QuantizedWeight bytes = words;
+  words.words = {Tensor::of(DType::kU32, {256}, std::vector<uint32_t>(256, 0x33333333u)), 16, 1};
+  words.codes.clear();
+  EXPECT_EQ(with_byte_codes(words).codes, bytes.codes);
+  EXPECT_EQ(make_linear(words, {}, {}, pool).value()->kernel(), "int4-f32-" + target);
+  EXPECT_EQ(make_linear(words, {}, {.backend = "reference"}, pool).value()->kernel(), "reference");
   const Tensor half = dense_tensor<uint16_t>(DType::kF16, 4, 8, float_to_fp16);
   EXPECT_EQ(make_linear(half, {}, {}).value()->kernel(), "f16-" + target);
   EXPECT_EQ(make_linear(half, {}, {.backend = "reference"}).value()->kernel(), "reference");
@@ -480,6 +489,9 @@ TEST(MakeLinear, RefusesInconsistentWeights) {
   EXPECT_EQ(message([](W&, B&) {}), "accepted");
   EXPECT_EQ(message([](W& w, B&) { w.codes.pop_back(); }), "511 codes where 512 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.codes[3] = 16; }), "a code of 16 in a 4-bit weight");
+  const Tensor words = Tensor::of(DType::kU32, {63}, std::vector<uint32_t>(63));
+  EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 8, 1}; }), "252 bytes of codes where 256 are needed");
+  EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 9, 1}; }), "words of codes for 4 bits and 64 inputs");
   EXPECT_EQ(message([](W& w, B&) { w.scales.pop_back(); }), "15 scales where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.zeros.clear(); }), "0 zeros where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.g_idx.assign(64, 2); }), "g_idx names group 2, but there are 2");

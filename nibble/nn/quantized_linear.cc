@@ -230,8 +230,8 @@ bool codes_fit(const QuantizedWeight& w, ThreadPool& pool) {
 Status check_groups(const QuantizedWeight& w) {
   if (w.group_size == 0) return fail(ErrorCode::kInvalidArgument, "group_size 0");
   if (w.formula == WeightFormula::kCodebook) {
-    NIBBLE_RETURN_IF_ERROR(
-        check_size("absmax values", w.absmax.size(), (w.codes.size() - 1) / w.group_size + 1));
+    NIBBLE_RETURN_IF_ERROR(check_size("absmax values", w.absmax.size(),
+                                      (w.out_features * w.in_features - 1) / w.group_size + 1));
     return check_size("codebook entries", w.codebook.size(), size_t{1} << w.bits);
   }
   NIBBLE_RETURN_IF_ERROR(check_size("scales", w.scales.size(), product_of(w.num_groups, w.out_features)));
@@ -256,7 +256,18 @@ Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size, Thread
   }
   if (w.bits < 2 || w.bits > 8)
     return fail(ErrorCode::kUnsupported, "{}-bit codes: 2 to 8 are known", w.bits);
-  NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), product_of(w.out_features, w.in_features)));
+  const size_t num_codes = product_of(w.out_features, w.in_features);
+  if (w.words) {
+    const bool by_input = w.words->output_stride == 1 && w.words->input_stride == w.out_features;
+    const bool by_output = w.words->input_stride == 1 && w.words->output_stride == w.in_features / 8;
+    if (w.bits != 4 || w.in_features % 8 != 0 || !(by_input || by_output)) {
+      return fail(ErrorCode::kInvalidArgument, "words of codes for {} bits and {} inputs", w.bits,
+                  w.in_features);
+    }
+    NIBBLE_RETURN_IF_ERROR(check_size("bytes of codes", w.words->words.bytes.size(), num_codes / 2));
+  } else {
+    NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), num_codes));
+  }
   if (!codes_fit(w, pool)) {
     const uint8_t largest = *std::max_element(w.codes.begin(), w.codes.end());
     return fail(ErrorCode::kInvalidArgument, "a code of {} in a {}-bit weight", largest, w.bits);

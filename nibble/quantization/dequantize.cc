@@ -3,9 +3,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "nibble/base/check.h"
 #include "nibble/base/float16.h"
+#include "nibble/quantization/formats/bit_spread.h"
 #include "nibble/quantization/formats/formats.h"
 #include "nibble/quantization/quantized_weight.h"
 
@@ -89,6 +91,20 @@ void row_absmax_row(const QuantizedWeight& w, size_t o, float* out) {
 }
 
 }  // namespace
+
+QuantizedWeight with_byte_codes(QuantizedWeight weight) {
+  if (!weight.words) return weight;
+  const CodeWords words = *std::exchange(weight.words, std::nullopt);
+  weight.codes.resize(weight.out_features * weight.in_features);
+  for (size_t o = 0; o < weight.out_features; ++o) {
+    uint8_t* const row = weight.codes.data() + o * weight.in_features;
+    for (size_t i = 0; i < weight.in_features; i += 8) {
+      const uint64_t eight = spread<4>(words.at(i / 8, o));
+      std::memcpy(row + i, &eight, sizeof(eight));
+    }
+  }
+  return weight;
+}
 
 uint8_t union_of(std::span<const uint8_t> codes) {
   uint64_t words[4] = {};  // chains that do not wait for each other

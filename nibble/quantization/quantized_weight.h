@@ -4,10 +4,13 @@
 // What every format decodes to and every kernel packs from: the waist of the hourglass.
 
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "nibble/base/dtype.h"
+#include "nibble/base/tensor.h"
 
 namespace nibble {
 
@@ -19,6 +22,24 @@ enum class WeightFormula {
   kRowAbsmax,  // ((code - 128) * absmax[o]) * float(1 / 127), in float32: LLM.int8
 };
 
+// Codes of 4 bits, eight neighbouring inputs of an output in 32 bits, the first in the lowest: inputs 8 i to
+// 8 i + 7 of output o are word i * input_stride + o * output_stride. GPTQ's files have them so, and the
+// kernels.
+struct CodeWords {
+  Tensor words;  // a view into a mapped file, or made of one
+  size_t input_stride = 0;
+  size_t output_stride = 0;
+
+  const std::byte* address(size_t i, size_t o) const {
+    return words.bytes.data() + (i * input_stride + o * output_stride) * sizeof(uint32_t);
+  }
+  uint32_t at(size_t i, size_t o) const {
+    uint32_t word = 0;
+    std::memcpy(&word, address(i, o), sizeof(word));
+    return word;
+  }
+};
+
 // A linear layer's weight [out_features, in_features] as codes. y = x W^T.
 struct QuantizedWeight {
   WeightFormula formula = WeightFormula::kAffine;
@@ -26,7 +47,9 @@ struct QuantizedWeight {
   size_t in_features = 0;
   int bits = 4;  // 2 to 8: codes are below 2^bits
 
-  std::vector<uint8_t> codes;  // [out_features, in_features], one per byte
+  std::vector<uint8_t> codes;  // [out_features, in_features], one per byte; empty where there are words
+  // Only where a reader was asked for them (CodeStorage): in_features is a multiple of 8 then.
+  std::optional<CodeWords> words;
 
   // kAffine, kOffset: inputs per group (the last one may be short); group of input i is g_idx[i],
   // or i / group_size where g_idx is empty. in_features for one group.
@@ -49,11 +72,14 @@ struct QuantizedWeight {
   size_t group_of(size_t input) const { return g_idx.empty() ? input / group_size : g_idx[input]; }
 };
 
+// The same weight with its codes in bytes.
+QuantizedWeight with_byte_codes(QuantizedWeight weight);
+
 // The OR of the codes: below 2^bits where every code is.
 uint8_t union_of(std::span<const uint8_t> codes);
 
 // Rows [begin, end) as float, exactly as the formula says: [end - begin, in_features]. The plain
-// reference for every kernel.
+// reference for every kernel. The codes are in bytes.
 void dequantize_rows(const QuantizedWeight& weight, size_t begin, size_t end, float* out);
 
 }  // namespace nibble

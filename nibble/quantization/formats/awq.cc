@@ -309,6 +309,57 @@ Expected<std::vector<uint8_t>> read_codes(const ModuleTensors& tensors, const La
   return codes;
 }
 
+// rows[r][c] nibble n <-> rows[n][c] nibble r, as transpose_8x8() does with bytes.
+constexpr size_t kTurned = 16;  // words side by side
+void transpose_nibbles(uint32_t (&rows)[kPerWord][kTurned]) {
+  constexpr struct {
+    size_t distance;
+    uint32_t low;
+  } kSteps[] = {{4, 0x0000FFFFu}, {2, 0x00FF00FFu}, {1, 0x0F0F0F0Fu}};
+  for (const auto& [distance, low] : kSteps) {
+    const size_t shift = 4 * distance;
+    for (size_t r = 0; r < kPerWord; ++r) {
+      if ((r & distance) != 0) continue;
+      for (size_t c = 0; c < kTurned; ++c) {
+        const uint32_t moved = (rows[r][c] >> shift ^ rows[r + distance][c]) & low;
+        rows[r][c] ^= moved << shift;
+        rows[r + distance][c] ^= moved;
+      }
+    }
+  }
+}
+
+// qweight [in, out / 8], eight outputs in a word -> [in / 8, out], eight inputs in a word.
+void turn_awq_gemm(const std::byte* qweight, size_t out_features, size_t in_features, uint32_t* turned) {
+  const size_t words = out_features / kPerWord;
+  for (size_t i = 0; i < in_features; i += kPerWord, turned += out_features) {
+    for (size_t c = 0; c < words; c += kTurned) {
+      const size_t columns = std::min(kTurned, words - c);
+      uint32_t rows[kPerWord][kTurned] = {};
+      for (size_t k = 0; k < kPerWord; ++k) {
+        std::memcpy(rows[k], qweight + ((i + k) * words + c) * sizeof(uint32_t), columns * sizeof(uint32_t));
+      }
+      transpose_nibbles(rows);
+      for (size_t w = 0; w < columns; ++w) {
+        for (size_t n = 0; n < kPerWord; ++n) turned[(c + w) * kPerWord + kOrder[n]] = rows[n][w];
+      }
+    }
+  }
+}
+
+// Nothing for the layouts of old kernels.
+Expected<std::optional<CodeWords>> read_words(const ModuleTensors& tensors, const Layout& layout) {
+  const bool gemm = layout.row->layout == AwqLayout::kGemm;
+  if ((!gemm && layout.row->layout != AwqLayout::kGemv) || layout.in_features % kPerWord != 0) {
+    return std::optional<CodeWords>();
+  }
+  NIBBLE_TRY(Tensor tensor, tensors.load("qweight"));
+  if (!gemm) return std::optional(CodeWords{std::move(tensor), 1, layout.in_features / kPerWord});
+  const NewWords words(tensor.bytes.size() / sizeof(uint32_t));
+  turn_awq_gemm(tensor.bytes.data(), layout.out_features, layout.in_features, words.data);
+  return std::optional(CodeWords{words.tensor(), layout.out_features, 1});
+}
+
 std::string format_name(const Layout& layout) {
   return fmt::format("awq {}", layout.zeros == "scaled_zeros" ? "llm-awq" : layout.row->name);
 }
@@ -416,7 +467,7 @@ void pack_awq_fast(const uint8_t* codes, size_t out_features, size_t in_features
 }
 
 Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig& config,
-                                   const std::optional<LinearShape>& shape) {
+                                   const std::optional<LinearShape>& shape, CodeStorage storage) {
   NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   QuantizedWeight& weight = decoded.weight;
@@ -430,7 +481,12 @@ Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig
   weight.dtype = layout.scale_dtype;
   NIBBLE_TRY(weight.scales, read_scales(tensors, layout));
   NIBBLE_TRY(weight.zeros, read_zeros(tensors, layout));
-  NIBBLE_TRY(weight.codes, read_codes(tensors, layout));
+  if (storage == CodeStorage::kWords) {
+    NIBBLE_TRY(weight.words, read_words(tensors, layout));
+  }
+  if (!weight.words) {
+    NIBBLE_TRY(weight.codes, read_codes(tensors, layout));
+  }
   decoded.format = format_name(layout);
   return decoded;
 }

@@ -29,7 +29,7 @@ void pack_awq_gemv(const uint8_t* codes, size_t out_features, size_t in_features
 void pack_awq_fast(const uint8_t* codes, size_t out_features, size_t in_features, uint16_t* qweight);
 
 Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig& config,
-                                   const std::optional<LinearShape>& shape);
+                                   const std::optional<LinearShape>& shape, CodeStorage storage);
 Expected<ModuleSummary> summarize_awq(const ModuleTensors& tensors, const AwqConfig& config);
 
 }  // namespace nibble

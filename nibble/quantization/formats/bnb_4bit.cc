@@ -1,6 +1,7 @@
 #include "nibble/quantization/formats/bnb_4bit.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 namespace nibble {
@@ -141,10 +142,22 @@ std::vector<uint8_t> unpack_codes(std::span<const std::byte> bytes, size_t count
   return codes;
 }
 
+// The same bytes with the first code of each in its low half, as words; their number is a multiple of 4.
+Tensor swap_halves(std::span<const std::byte> bytes) {
+  const size_t count = bytes.size() / sizeof(uint32_t);
+  const NewWords words(count);
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t word = 0;
+    std::memcpy(&word, bytes.data() + i * sizeof(word), sizeof(word));
+    words.data[i] = (word & 0x0F0F0F0Fu) << 4 | (word >> 4 & 0x0F0F0F0Fu);
+  }
+  return words.tensor();
+}
+
 }  // namespace
 
-Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors,
-                                        const std::optional<LinearShape>& shape) {
+Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors, const std::optional<LinearShape>& shape,
+                                        CodeStorage storage) {
   NIBBLE_TRY(const Layout layout, read_layout(tensors, shape));
   const BnbQuantState& state = layout.state;
   DecodedModule decoded;
@@ -159,7 +172,11 @@ Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors,
   NIBBLE_TRY(weight.codebook, tensors.load_finite("weight.quant_map"));
   NIBBLE_TRY(weight.absmax, read_absmax(tensors, state));
   NIBBLE_TRY(const Tensor packed, tensors.load("weight"));
-  weight.codes = unpack_codes(packed.bytes, state.out_features * state.in_features);
+  if (storage == CodeStorage::kWords && weight.in_features % 8 == 0) {
+    weight.words = {swap_halves(packed.bytes), 1, weight.in_features / 8};
+  } else {
+    weight.codes = unpack_codes(packed.bytes, state.out_features * state.in_features);
+  }
   decoded.format = "bitsandbytes " + state.quant_type;
   return decoded;
 }

@@ -35,8 +35,8 @@ std::string to_text(const BnbQuantState& state);
 // Any key order and white space; unknown, missing or repeated keys are errors, as in the original.
 Expected<BnbQuantState> parse_quant_state(std::string_view text);
 
-Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors,
-                                        const std::optional<LinearShape>& shape);
+Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors, const std::optional<LinearShape>& shape,
+                                        CodeStorage storage);
 Expected<ModuleSummary> summarize_bnb_4bit(const ModuleTensors& tensors);
 
 }  // namespace nibble

@@ -174,17 +174,18 @@ std::vector<std::string> tensors_of_module(const Checkpoint& checkpoint, std::st
 
 Expected<DecodedModule> decode_module(const Checkpoint& checkpoint, std::string_view module,
                                       const QuantizationConfig& config,
-                                      const std::optional<LinearShape>& shape) {
+                                      const std::optional<LinearShape>& shape, CodeStorage storage) {
   const ModuleTensors tensors(checkpoint, module);
   const std::optional<Family> family = family_of(tensors);
   NIBBLE_RETURN_IF_ERROR(check_family(tensors, family, config));
   const auto decode = [&]() -> Expected<DecodedModule> {
-    if (const auto* gptq = std::get_if<GPTQConfig>(&config)) return decode_gptq(tensors, *gptq, shape);
-    if (const auto* awq = std::get_if<AwqConfig>(&config)) return decode_awq(tensors, *awq, shape);
+    if (const auto* gptq = std::get_if<GPTQConfig>(&config))
+      return decode_gptq(tensors, *gptq, shape, storage);
+    if (const auto* awq = std::get_if<AwqConfig>(&config)) return decode_awq(tensors, *awq, shape, storage);
     if (const auto* packed = std::get_if<CompressedTensorsConfig>(&config)) {
-      return decode_pack_quantized(tensors, *packed, shape);
+      return decode_pack_quantized(tensors, *packed, shape, storage);
     }
-    if (*family == Family::kBnb4Bit) return decode_bnb_4bit(tensors, shape);
+    if (*family == Family::kBnb4Bit) return decode_bnb_4bit(tensors, shape, storage);
     return decode_bnb_int8(tensors, std::get<BitsAndBytesConfig>(config), shape);
   };
   NIBBLE_TRY(DecodedModule decoded, decode());

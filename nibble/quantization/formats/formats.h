@@ -32,10 +32,15 @@ struct DecodedModule {
   std::vector<std::string> tensors;  // the tensors it was made of, full names (bias not included)
 };
 
+// kWords: as QuantizedWeight::words where the layout has 4 bits and lets them be had so without taking them
+// apart; bytes elsewhere.
+enum class CodeStorage { kBytes, kWords };
+
 // Decodes one module. `shape`: what the architecture expects; without it the shape is inferred.
 Expected<DecodedModule> decode_module(const Checkpoint& checkpoint, std::string_view module,
                                       const QuantizationConfig& config,
-                                      const std::optional<LinearShape>& shape);
+                                      const std::optional<LinearShape>& shape,
+                                      CodeStorage storage = CodeStorage::kBytes);
 
 // What can be said of a module from headers alone (for inspect): shape, bits, group size, bytes.
 struct ModuleSummary {

@@ -78,6 +78,28 @@ TEST_P(Goldens, DequantizedWeightEqualsTheOriginals) {
   EXPECT_EQ(to_floats(*narrow).value(), copy_elements<float>(*expected));
 }
 
+// Words are what 4 bits are packed from; other widths, and layouts whose words hold no neighbours, come in
+// bytes.
+TEST_P(Goldens, WordsHoldTheCodes) {
+  const auto folder = test::model_folder(GetParam());
+  ASSERT_TRUE(folder) << to_string(folder.error());
+  const auto model = open_folder(*folder);
+  ASSERT_TRUE(model) << to_string(model.error());
+  const std::set<std::string> in_words = {
+      "gptq",     "gptq_v2",          "gptq_p",           "awq gemm",
+      "awq gemv", "bitsandbytes nf4", "bitsandbytes fp4", "pack-quantized"};
+  for (const std::string& module : quantized_modules(*model->checkpoint)) {
+    const auto bytes = decode_module(*model->checkpoint, module, model->config, std::nullopt);
+    const auto words =
+        decode_module(*model->checkpoint, module, model->config, std::nullopt, CodeStorage::kWords);
+    ASSERT_TRUE(bytes && words) << module;
+    EXPECT_FALSE(bytes->weight.words) << module;
+    EXPECT_EQ(words->weight.words.has_value(), bytes->weight.bits == 4 && in_words.contains(bytes->format))
+        << module << " " << bytes->format;
+    EXPECT_EQ(with_byte_codes(words->weight).codes, bytes->weight.codes) << module;
+  }
+}
+
 TEST_P(Goldens, EveryModuleDecodesWithAndWithoutItsShape) {
   const auto folder = test::model_folder(GetParam());
   ASSERT_TRUE(folder) << to_string(folder.error());

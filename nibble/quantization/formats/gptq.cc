@@ -276,7 +276,7 @@ std::vector<float> gptq_zeros(std::vector<uint32_t> qzeros, size_t num_groups, s
 }
 
 Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConfig& config,
-                                    const std::optional<LinearShape>& shape) {
+                                    const std::optional<LinearShape>& shape, CodeStorage storage) {
   NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   QuantizedWeight& weight = decoded.weight;
@@ -296,10 +296,15 @@ Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConf
   weight.zeros =
       gptq_zeros(std::move(qzeros), layout.num_groups, layout.out_features, layout.packing, convention);
 
-  NIBBLE_TRY(const std::vector<uint32_t> qweight, tensors.load_words("qweight"));
-  weight.codes.resize(layout.out_features * layout.in_features);
-  unpack_gptq_columns(layout.packing, qweight.data(), qweight.size() / layout.out_features,
-                      layout.out_features, layout.in_features, weight.codes.data());
+  if (storage == CodeStorage::kWords && weight.bits == 4 && weight.in_features % 8 == 0) {
+    NIBBLE_TRY(Tensor qweight, tensors.load("qweight"));
+    weight.words = {std::move(qweight), layout.out_features, 1};
+  } else {
+    NIBBLE_TRY(const std::vector<uint32_t> qweight, tensors.load_words("qweight"));
+    weight.codes.resize(layout.out_features * layout.in_features);
+    unpack_gptq_columns(layout.packing, qweight.data(), qweight.size() / layout.out_features,
+                        layout.out_features, layout.in_features, weight.codes.data());
+  }
 
   decoded.format = format_name(layout.packing, convention == GptqZeros::kTrue);
   return decoded;

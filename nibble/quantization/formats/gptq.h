@@ -34,7 +34,7 @@ std::vector<float> gptq_zeros(std::vector<uint32_t> qzeros, size_t num_groups, s
                               const GptqPacking& packing, GptqZeros convention);
 
 Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConfig& config,
-                                    const std::optional<LinearShape>& shape);
+                                    const std::optional<LinearShape>& shape, CodeStorage storage);
 Expected<ModuleSummary> summarize_gptq(const ModuleTensors& tensors, const GPTQConfig& config);
 
 }  // namespace nibble

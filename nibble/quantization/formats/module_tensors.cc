@@ -99,6 +99,13 @@ Expected<std::vector<float>> ModuleTensors::load_finite(std::string_view suffix)
   return values;
 }
 
+NewWords::NewWords(size_t count)
+    : buffer(std::make_shared<AlignedBuffer>(count * sizeof(uint32_t))), data(buffer->as<uint32_t>()) {}
+
+Tensor NewWords::tensor() const {
+  return {DType::kU32, {buffer->size() / sizeof(uint32_t)}, {buffer->data(), buffer->size()}, buffer};
+}
+
 std::string element_name(const Shape& shape, size_t index) {
   std::vector<size_t> position(shape.size());
   for (size_t d = shape.size(); d-- > 0;) {

@@ -5,10 +5,12 @@
 // messages that name file and tensor.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "nibble/base/aligned_buffer.h"
 #include "nibble/checkpoint/checkpoint.h"
 
 namespace nibble {
@@ -46,6 +48,15 @@ class ModuleTensors {
  private:
   const Checkpoint& checkpoint_;
   const std::string module_;
+};
+
+// Room for words that are made of a tensor's, as CodeWords wants them: on huge pages and not cleared twice,
+// since this is done for every module that is loaded.
+struct NewWords {
+  explicit NewWords(size_t count);
+  std::shared_ptr<AlignedBuffer> buffer;
+  uint32_t* data;
+  Tensor tensor() const;  // U32 [count]
 };
 
 // "[1, 7]" for element `index` of a tensor of this shape.

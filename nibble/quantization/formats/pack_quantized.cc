@@ -182,7 +182,7 @@ Expected<std::vector<uint8_t>> zero_codes(const QuantizedWeight& weight, bool sy
 
 Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
                                               const CompressedTensorsConfig& config,
-                                              const std::optional<LinearShape>& shape) {
+                                              const std::optional<LinearShape>& shape, CodeStorage storage) {
   NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   decoded.format = kPackQuantized;
@@ -200,6 +200,11 @@ Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
   weight.scales = transposed(scales, layout.out_features, layout.num_groups);
   NIBBLE_TRY(weight.zeros, read_zeros(tensors, layout));
 
+  if (storage == CodeStorage::kWords && weight.bits == 4 && weight.in_features % 8 == 0) {
+    NIBBLE_TRY(Tensor packed, tensors.load("weight_packed"));
+    weight.words = {std::move(packed), 1, weight.in_features / 8};
+    return decoded;
+  }
   NIBBLE_TRY(const std::vector<uint32_t> words, tensors.load_words("weight_packed"));
   weight.codes.resize(layout.out_features * layout.in_features);
   const size_t row_words = words.size() / layout.out_features;

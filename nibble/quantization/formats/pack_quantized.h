@@ -18,7 +18,7 @@ inline constexpr std::string_view kPackQuantized = "pack-quantized";
 
 Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
                                               const CompressedTensorsConfig& config,
-                                              const std::optional<LinearShape>& shape);
+                                              const std::optional<LinearShape>& shape, CodeStorage storage);
 Expected<ModuleSummary> summarize_pack_quantized(const ModuleTensors& tensors,
                                                  const CompressedTensorsConfig& config);
 
