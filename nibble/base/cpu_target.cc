@@ -7,15 +7,25 @@
 #include <optional>
 #include <vector>
 
+#include <fmt/ranges.h>
+
+#include "nibble/base/simd_region.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace nibble {
 namespace {
 
+#if defined(__aarch64__)
+constexpr std::array kTargets = {CpuTarget::kScalar, CpuTarget::kNeon, CpuTarget::kDotprod, CpuTarget::kI8mm};
+#else
 constexpr std::array kTargets = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvxVnni,
                                  CpuTarget::kAvx512};
+#endif
 
 #if defined(__x86_64__)
 // gcc 12 and clang 14 do not know its name. Leaf 7.1, EAX bit 4.
@@ -38,6 +48,15 @@ bool is_supported(CpuTarget target) {
   return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+  // Bits of the Linux kernel's interface; the C library's headers may be older than the processor.
+  constexpr unsigned long kHwcapDotprod = 1ul << 20;
+  constexpr unsigned long kHwcap2I8mm = 1ul << 13;
+  const bool dotprod = (getauxval(AT_HWCAP) & kHwcapDotprod) != 0;
+  if (target == CpuTarget::kDotprod) return NIBBLE_ARM_DOT && dotprod;
+  if (target == CpuTarget::kI8mm)
+    return NIBBLE_ARM_DOT && dotprod && (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0;
+  return target == CpuTarget::kNeon;
 #else
   return false;
 #endif
@@ -56,8 +75,10 @@ Expected<CpuTarget> choose() {
   if (request == nullptr || *request == '\0') return best;
   const auto target = target_from_name(request);
   if (!target) {
+    std::vector<std::string_view> names;
+    for (const CpuTarget known : kTargets) names.push_back(cpu_target_name(known));
     return fail(ErrorCode::kInvalidArgument, "NIBBLE_CPU=\"{}\" is not an instruction set", request)
-        .with_fix("Use scalar, avx2, avxvnni or avx512, or unset it.");
+        .with_fix(fmt::format("Use {}, or unset it.", fmt::join(names, ", ")));
   }
   if (!is_supported(*target)) {
     return fail(ErrorCode::kUnsupported, "NIBBLE_CPU={}, but this machine lacks it; its best is {}", request,
@@ -79,6 +100,12 @@ std::string_view cpu_target_name(CpuTarget target) {
       return "avxvnni";
     case CpuTarget::kAvx512:
       return "avx512";
+    case CpuTarget::kNeon:
+      return "neon";
+    case CpuTarget::kDotprod:
+      return "dotprod";
+    case CpuTarget::kI8mm:
+      return "i8mm";
   }
   return "";
 }

@@ -24,6 +24,8 @@ using Clock = std::chrono::steady_clock;
 void pause() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");  // waits for some ten cycles; "yield" does nothing on most processors
 #else
   std::this_thread::yield();
 #endif

@@ -39,10 +39,18 @@ TEST(CpuFeatures, NeedAllOfTheirFlags) {
   EXPECT_EQ(state_of(features, "amx-int8"), FeatureState::kNotFound);
 }
 
+TEST(CpuFeatures, OfTheTargetInUseAreUsed) {
+  constexpr CpuTarget kLaptop[] = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvxVnni};
+  const auto features = cpu_features({"avx2", "fma", "f16c", "avx_vnni"}, kLaptop, CpuTarget::kAvxVnni);
+  EXPECT_EQ(state_of(features, "avx2"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "avx-vnni"), FeatureState::kUsed);
+}
+
 TEST(CpuFeatures, OfArmAreListedThere) {
-  const auto features = cpu_features({"asimd", "asimddp"}, {kTargets, 1}, CpuTarget::kScalar);
-  EXPECT_EQ(to_text(features), "found, no kernel uses it: dotprod; not found: i8mm");
-  EXPECT_EQ(to_json(features)[1], Json({{"name", "i8mm"}, {"state", "not found"}}));
+  constexpr CpuTarget kArm[] = {CpuTarget::kScalar, CpuTarget::kNeon, CpuTarget::kDotprod};
+  const auto features = cpu_features({"asimd", "asimddp"}, kArm, CpuTarget::kDotprod);
+  EXPECT_EQ(to_text(features), "used: neon dotprod; not found: i8mm");
+  EXPECT_EQ(to_json(features)[2], Json({{"name", "i8mm"}, {"state", "not found"}}));
 }
 
 }  // namespace

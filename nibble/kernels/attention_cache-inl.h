@@ -10,6 +10,22 @@ inline F32 load(const int8_t* p) { return static_cast<float>(*p); }
 inline void store_codes(F32 v, uint16_t* to) { *to = float_to_fp16(v); }
 inline void store_codes(F32 v, int8_t* to) { *to = static_cast<int8_t>(std::nearbyint(v)); }
 
+#elif NIBBLE_LANES == 4
+
+inline F32 load(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+inline F32 load(const int8_t* p) {
+  int32_t four = 0;
+  std::memcpy(&four, p, sizeof(four));
+  const int16x8_t shorts = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts)));
+}
+inline void store_codes(F32 v, uint16_t* to) { vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+inline void store_codes(F32 v, int8_t* to) {
+  const int16x4_t shorts = vqmovn_s32(vcvtnq_s32_f32(v));
+  const int8x8_t bytes = vqmovn_s16(vcombine_s16(shorts, shorts));
+  std::memcpy(to, &bytes, 4);
+}
+
 #elif NIBBLE_LANES == 8
 
 inline F32 load(const uint16_t* p) {

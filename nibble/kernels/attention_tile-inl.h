@@ -6,7 +6,7 @@
 
 namespace nibble::kernels::NIBBLE_NAMESPACE {
 
-#if NIBBLE_LANES == 16
+#if NIBBLE_LANES == 16 || NIBBLE_LANES == 4  // with 32 registers
 inline constexpr size_t kTileVectors = 4;
 #else
 inline constexpr size_t kTileVectors = 2;

@@ -59,6 +59,8 @@ void dense_product(const DenseRows& w, MatrixView<const float> x, MatrixView<flo
 #if NIBBLE_X86
   if (target >= CpuTarget::kAvx512) return dense_product_avx512(w, x, y);
   if (target >= CpuTarget::kAvx2) return dense_product_avx2(w, x, y);
+#elif NIBBLE_ARM
+  if (target >= CpuTarget::kNeon) return dense_product_neon(w, x, y);
 #endif
   static_cast<void>(target);
   dense_product_scalar(w, x, y);

@@ -20,6 +20,7 @@ struct BFloat {
 void dense_product_scalar(const DenseRows& w, MatrixView<const float> x, MatrixView<float> y);
 void dense_product_avx2(const DenseRows& w, MatrixView<const float> x, MatrixView<float> y);
 void dense_product_avx512(const DenseRows& w, MatrixView<const float> x, MatrixView<float> y);
+void dense_product_neon(const DenseRows& w, MatrixView<const float> x, MatrixView<float> y);
 
 }  // namespace nibble::kernels
 

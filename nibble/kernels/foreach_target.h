@@ -4,10 +4,8 @@
 //   #include "nibble/kernels/foreach_target.h"
 //
 // after all its other includes, and gets the functions of that file as nibble::kernels::scalar::f,
-// nibble::kernels::avx2::f and nibble::kernels::avx512::f, written once on the vectors of simd-inl.h.
-// NIBBLE_CHOOSE(f, target) is the one for a CpuTarget.
-
-#include <immintrin.h>
+// nibble::kernels::avx2::f and nibble::kernels::avx512::f (on ARM: nibble::kernels::neon::f), written once on
+// the vectors of simd-inl.h. NIBBLE_CHOOSE(f, target) is the one for a CpuTarget.
 
 #include <cmath>
 #include <cstddef>
@@ -17,12 +15,20 @@
 #include "nibble/base/cpu_target.h"
 #include "nibble/base/simd_region.h"
 
+#if NIBBLE_X86
+#include <immintrin.h>
+#elif NIBBLE_ARM
+#include <arm_neon.h>
+#endif
+
 #define NIBBLE_NAMESPACE scalar
 #define NIBBLE_LANES 1
 #include "nibble/kernels/simd-inl.h"
 #include NIBBLE_TARGET_FILE
 #undef NIBBLE_NAMESPACE
 #undef NIBBLE_LANES
+
+#if NIBBLE_X86
 
 NIBBLE_BEGIN_AVX2
 #define NIBBLE_NAMESPACE avx2
@@ -42,11 +48,28 @@ NIBBLE_BEGIN_AVX512
 #undef NIBBLE_LANES
 NIBBLE_END_TARGET
 
+#elif NIBBLE_ARM
+
+#define NIBBLE_NAMESPACE neon
+#define NIBBLE_LANES 4
+#include "nibble/kernels/simd-inl.h"
+#include NIBBLE_TARGET_FILE
+#undef NIBBLE_NAMESPACE
+#undef NIBBLE_LANES
+
+#endif
+
 #undef NIBBLE_TARGET_FILE
 
 #ifndef NIBBLE_CHOOSE
+#if NIBBLE_X86
 #define NIBBLE_CHOOSE(function, target)              \
   ((target) >= CpuTarget::kAvx512 ? avx512::function \
    : (target) >= CpuTarget::kAvx2 ? avx2::function   \
                                   : scalar::function)
+#elif NIBBLE_ARM
+#define NIBBLE_CHOOSE(function, target) ((target) >= CpuTarget::kNeon ? neon::function : scalar::function)
+#else
+#define NIBBLE_CHOOSE(function, target) (static_cast<void>(target), scalar::function)
+#endif
 #endif

@@ -20,7 +20,7 @@ uint64_t read_pieces(const std::byte* data, size_t stream_bytes) {
       const std::byte* const p = data + s * stream_bytes + i;
       NIBBLE_UNROLL
       for (size_t k = 0; k < kProbeStep; k += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(p) + k + kAhead, _MM_HINT_T0);
+        __builtin_prefetch(p + k + kAhead);
       }
       NIBBLE_UNROLL
       for (size_t k = 0; k < kProbeStep; k += kWidth) {

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "nibble/base/simd_region.h"
 #include "nibble/kernels/probe_targets.h"
 
 namespace nibble::kernels {
@@ -32,7 +33,11 @@ uint64_t read_streams_scalar(const std::byte* data, size_t stream_bytes, size_t 
 float multiply_add_f32_scalar(size_t rounds) {
   float sums[kProbeSums] = {};
   float factor = 0.5f;
+#if NIBBLE_X86
   asm volatile("" : "+x"(factor));  // not known when compiling
+#elif NIBBLE_ARM
+  asm volatile("" : "+w"(factor));
+#endif
   for (size_t i = 0; i < rounds; ++i) {
     for (float& sum : sums) sum = sum * factor + factor;
   }

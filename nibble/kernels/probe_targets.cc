@@ -5,6 +5,11 @@
 
 #if NIBBLE_X86
 #include <immintrin.h>
+#elif NIBBLE_ARM
+#include <arm_neon.h>
+#endif
+
+#if NIBBLE_X86
 
 NIBBLE_BEGIN_AVX2
 namespace nibble::kernels {
@@ -98,6 +103,69 @@ NIBBLE_END_TARGET
 
 #endif  // NIBBLE_X86
 
+#if NIBBLE_ARM
+
+namespace nibble::kernels {
+namespace {
+
+struct VectorsNeon {
+  using Bytes = int32x4_t;
+  using Floats = float32x4_t;
+  static NIBBLE_INLINE Bytes load(const std::byte* p) {
+    return vld1q_s32(reinterpret_cast<const int32_t*>(p));
+  }
+  static NIBBLE_INLINE Bytes exclusive_or(Bytes a, Bytes b) { return veorq_s32(a, b); }
+  static NIBBLE_INLINE void words(Bytes v, uint64_t* out) { vst1q_u64(out, vreinterpretq_u64_s32(v)); }
+  static NIBBLE_INLINE Floats set(float x) { return vdupq_n_f32(x); }
+  static NIBBLE_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+  static NIBBLE_INLINE Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
+  static NIBBLE_INLINE float first(Floats v) { return vgetq_lane_f32(v, 0); }
+  static NIBBLE_INLINE Bytes set_bytes(int8_t x) { return vreinterpretq_s32_s8(vdupq_n_s8(x)); }
+  static NIBBLE_INLINE Bytes add_integers(Bytes a, Bytes b) { return vaddq_s32(a, b); }
+  static NIBBLE_INLINE int32_t first_integer(Bytes v) { return vgetq_lane_s32(v, 0); }
+};
+
+namespace neon {
+
+struct Vectors : VectorsNeon {
+  // As the kernels do it: products to 16 bits, their pairs, and the pairs of those to 32.
+  static NIBBLE_INLINE Bytes multiply_add_bytes(Bytes sums, Bytes& factor) {
+    asm volatile("" : "+w"(factor));  // or one product would serve all
+    const int8x16_t bytes = vreinterpretq_s8_s32(factor);
+    const int16x8_t products = vmull_s8(vget_low_s8(bytes), vget_low_s8(bytes));
+    return vpadalq_s16(sums, vpaddq_s16(products, vmull_high_s8(bytes, bytes)));
+  }
+};
+#include "nibble/kernels/probe-inl.h"
+
+}  // namespace neon
+}  // namespace
+}  // namespace nibble::kernels
+
+#endif  // NIBBLE_ARM
+
+#if NIBBLE_ARM_DOT
+
+NIBBLE_BEGIN_DOTPROD
+namespace nibble::kernels {
+namespace {
+namespace dotprod {
+
+struct Vectors : VectorsNeon {
+  static NIBBLE_INLINE Bytes multiply_add_bytes(Bytes sums, Bytes factor) {
+    const int8x16_t bytes = vreinterpretq_s8_s32(factor);
+    return vdotq_s32(sums, bytes, bytes);
+  }
+};
+#include "nibble/kernels/probe-inl.h"
+
+}  // namespace dotprod
+}  // namespace
+}  // namespace nibble::kernels
+NIBBLE_END_TARGET
+
+#endif  // NIBBLE_ARM_DOT
+
 namespace nibble::kernels {
 
 const ProbeLoops* probe_loops(CpuTarget target) {
@@ -105,6 +173,11 @@ const ProbeLoops* probe_loops(CpuTarget target) {
   if (target >= CpuTarget::kAvx512) return &avx512::kLoops;
   if (target >= CpuTarget::kAvxVnni) return &avx_vnni::kLoops;
   if (target >= CpuTarget::kAvx2) return &avx2::kLoops;
+#elif NIBBLE_ARM
+#if NIBBLE_ARM_DOT
+  if (target >= CpuTarget::kDotprod) return &dotprod::kLoops;
+#endif
+  if (target >= CpuTarget::kNeon) return &neon::kLoops;
 #endif
   static_cast<void>(target);
   return nullptr;

@@ -20,7 +20,7 @@ struct ProbeLoops {
   size_t float_lanes;
 };
 
-// Nothing for kScalar, and where this is no x86-64.
+// Nothing for kScalar, and where this is neither x86-64 nor 64-bit ARM.
 const ProbeLoops* probe_loops(CpuTarget target);
 
 }  // namespace nibble::kernels

@@ -11,6 +11,8 @@
 
 #if NIBBLE_X86
 #include <immintrin.h>
+#elif NIBBLE_ARM
+#include <arm_neon.h>
 #endif
 
 namespace nibble::kernels {
@@ -228,6 +230,71 @@ Int8Row quantize_int8_row_avx2(const float* x, size_t count, float threshold, in
 NIBBLE_END_TARGET
 #endif  // NIBBLE_X86
 
+#if NIBBLE_ARM
+
+namespace nibble::kernels {
+namespace {
+
+NIBBLE_INLINE uint32x4_t magnitudes(float32x4_t v) {
+  return vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(0x7FFFFFFF));
+}
+
+// 16 rounded floats, within -127 to 127, as bytes in order.
+NIBBLE_INLINE int8x16_t to_bytes(const float32x4_t v[4]) {
+  const int16x8_t first = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(v[0])), vmovn_s32(vcvtnq_s32_f32(v[1])));
+  const int16x8_t second = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(v[2])), vmovn_s32(vcvtnq_s32_f32(v[3])));
+  return vcombine_s8(vmovn_s16(first), vmovn_s16(second));
+}
+
+NIBBLE_INLINE int32x4_t add_bytes(int32x4_t sums, int8x16_t bytes) {
+  return vpadalq_s16(sums, vpaddlq_s8(bytes));
+}
+
+int32_t quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+  uint32x4_t largest = vdupq_n_u32(0);
+  for (size_t i = 0; i < blocks * kBlockInputs; i += 4) {
+    largest = vmaxq_u32(largest, magnitudes(vld1q_f32(x + i)));
+  }
+  const Step step = step_of(vmaxvq_u32(largest));
+  *scale = step.scale;
+  if (step.inverse == 0.f) {
+    std::memset(codes, 0, blocks * kBlockInputs);
+    return 0;
+  }
+  constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+  const uint8x16_t order = vld1q_u8(kOrder);
+  int32x4_t sums = vdupq_n_s32(0);
+  for (size_t i = 0; i < blocks * kBlockInputs; i += 16) {
+    float32x4_t v[4];
+    NIBBLE_UNROLL
+    for (size_t j = 0; j < 4; ++j) v[j] = vmulq_n_f32(vld1q_f32(x + i + 4 * j), step.inverse);
+    int8x16_t bytes = to_bytes(v);
+    sums = add_bytes(sums, bytes);
+    if (form != CodeForm::kBytes) bytes = vqtbl1q_s8(bytes, order);
+    vst1q_s8(codes + i, bytes);
+  }
+  return vaddvq_s32(sums);
+}
+
+void span_residual_neon(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
+                        float* out) {
+  constexpr uint8_t kOrder[2][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 4, 1, 5, 2, 6, 3, 7}};
+  const uint8x8_t order = vld1_u8(kOrder[form == CodeForm::kBytes ? 0 : 1]);
+  const float32x4_t step = vdupq_n_f32(scale);
+  for (size_t i = 0; i < blocks * kBlockInputs; i += 8) {
+    const int16x8_t eight = vmovl_s8(vtbl1_s8(vld1_s8(codes + i), vreinterpret_s8_u8(order)));
+    const float32x4_t first = vcvtq_f32_s32(vmovl_s16(vget_low_s16(eight)));
+    const float32x4_t second = vcvtq_f32_s32(vmovl_high_s16(eight));
+    vst1q_f32(out + i, vfmsq_f32(vld1q_f32(x + i), step, first));
+    vst1q_f32(out + i + 4, vfmsq_f32(vld1q_f32(x + i + 4), step, second));
+  }
+}
+
+}  // namespace
+}  // namespace nibble::kernels
+
+#endif  // NIBBLE_ARM
+
 namespace nibble::kernels {
 namespace {
 
@@ -236,6 +303,8 @@ using QuantizeSpan = int32_t (*)(const float* x, size_t blocks, CodeForm form, i
 QuantizeSpan quantize_span_for(CpuTarget target) {
 #if NIBBLE_X86
   if (target != CpuTarget::kScalar) return quantize_span_avx2;
+#elif NIBBLE_ARM
+  if (target != CpuTarget::kScalar) return quantize_span_neon;
 #endif
   static_cast<void>(target);
   return quantize_span_scalar;
@@ -270,6 +339,11 @@ void quantization_residual(const float* x, const Strips& w, const QuantizedToken
 #if NIBBLE_X86
     if (target != CpuTarget::kScalar) {
       span_residual_avx2(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
+      continue;
+    }
+#elif NIBBLE_ARM
+    if (target != CpuTarget::kScalar) {
+      span_residual_neon(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
       continue;
     }
 #endif

@@ -34,6 +34,41 @@ inline F32 scale_by_power(F32 v, F32 n) {
   return v * power;
 }
 
+#elif NIBBLE_LANES == 4
+
+using F32 = float32x4_t;
+
+inline F32 load(const float* p) { return vld1q_f32(p); }
+inline F32 load_n(const float* p, size_t n) {
+  if (n >= 4) return vld1q_f32(p);
+  float part[4] = {};
+  std::memcpy(part, p, n * sizeof(float));
+  return vld1q_f32(part);
+}
+inline void store(float* p, F32 v) { vst1q_f32(p, v); }
+inline void store_n(float* p, F32 v, size_t n) {
+  if (n >= 4) return vst1q_f32(p, v);
+  float part[4];
+  vst1q_f32(part, v);
+  std::memcpy(p, part, n * sizeof(float));
+}
+inline F32 set1(float v) { return vdupq_n_f32(v); }
+inline F32 add(F32 a, F32 b) { return vaddq_f32(a, b); }
+inline F32 sub(F32 a, F32 b) { return vsubq_f32(a, b); }
+inline F32 mul(F32 a, F32 b) { return vmulq_f32(a, b); }
+inline F32 div(F32 a, F32 b) { return vdivq_f32(a, b); }
+inline F32 fmadd(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
+// Not vmaxq: of a NaN and a number the second counts, as on the other processors.
+inline F32 max(F32 a, F32 b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline F32 min(F32 a, F32 b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+inline float reduce_add(F32 v) { return vaddvq_f32(v); }
+inline float reduce_max(F32 v) { return vmaxvq_f32(v); }
+inline F32 round(F32 v) { return vrndnq_f32(v); }
+inline F32 scale_by_power(F32 v, F32 n) {
+  const int32x4_t bits = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
+  return vmulq_f32(v, vreinterpretq_f32_s32(bits));
+}
+
 #elif NIBBLE_LANES == 8
 
 using F32 = __m256;

@@ -286,8 +286,8 @@ void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, siz
   strips_in_tiles<F, Unpacked, 1>(w, x, begin, end, origin, unpack, y, scratch);
 }
 
-void strips(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
-            uint8_t* scratch) {
+[[maybe_unused]] void strips(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                             MatrixView<float> y, uint8_t* scratch) {
   switch (w.form) {
     case CodeForm::kBytes:
       return strips_of_form<Form::kBytes, Form::kBytes>(w, x, begin, end, y, scratch);
@@ -298,8 +298,8 @@ void strips(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
   }
 }
 
-void outliers_product(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
-                      float* out) {
+[[maybe_unused]] void outliers_product(const Strips& w, size_t strip, const float* x,
+                                       std::span<const uint32_t> outliers, float* out) {
   const uint8_t* const codes = w.codes + strip * w.strip_bytes();
   const float* const scales = static_cast<const float*>(w.scales) + strip * kStripOutputs;
   const typename Simd::Floats inverse127 = Simd::broadcast(1.f / 127.f);

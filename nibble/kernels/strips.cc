@@ -1,125 +1,10 @@
 #include "nibble/kernels/strips.h"
 
-#include <cmath>
-#include <cstring>
 #include <utility>
 
-#include "nibble/base/float16.h"
 #include "nibble/base/simd_region.h"
+#include "nibble/kernels/strips_scalar-inl.h"
 #include "nibble/kernels/strips_targets.h"
-
-namespace nibble::kernels {
-namespace {
-
-// Plain C++ with the shape of the vector code. std::fma, since the vector code rounds once too.
-struct Simd {
-  static constexpr size_t kLanes = 16;
-  static constexpr size_t kStrips = 1;
-  static constexpr size_t kRows = 4;
-  static constexpr size_t kPackedRows = 4;
-
-  struct Codes {
-    uint8_t byte[4 * kLanes];
-  };
-  struct Floats {
-    float lane[kLanes];
-  };
-
-  static Codes load_codes(const uint8_t* p) {
-    Codes c;
-    std::memcpy(c.byte, p, sizeof(c.byte));
-    return c;
-  }
-  static void store_codes(uint8_t* p, const Codes& c) { std::memcpy(p, c.byte, sizeof(c.byte)); }
-  static Codes load_table(const uint8_t* p) {
-    Codes c = {};
-    std::memcpy(c.byte, p, 16);
-    return c;
-  }
-  static Codes low(Codes c) {
-    for (uint8_t& b : c.byte) b &= 0x0F;
-    return c;
-  }
-  static Codes high(Codes c) {
-    for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> 4);
-    return c;
-  }
-  static Codes broadcast_four(const int8_t* four) {
-    Codes c;
-    for (size_t l = 0; l < kLanes; ++l) std::memcpy(c.byte + 4 * l, four, 4);
-    return c;
-  }
-  static Codes lookup(const Codes& table, Codes c) {
-    for (uint8_t& b : c.byte) b = table.byte[b];
-    return c;
-  }
-
-  template <Form>
-  struct Sum {
-    int32_t lane[kLanes];
-    void clear() { std::memset(lane, 0, sizeof(lane)); }
-    void add(const Codes& c, const Codes& a) {
-      for (size_t i = 0; i < 4 * kLanes; ++i) {
-        lane[i / 4] += int{c.byte[i]} * int{static_cast<int8_t>(a.byte[i])};
-      }
-    }
-    void end_block() {}
-    Floats floats() const {
-      Floats f;
-      for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(lane[l]);
-      return f;
-    }
-  };
-
-  static Floats zero() { return {}; }
-  static Floats broadcast(float value) {
-    Floats f;
-    for (float& v : f.lane) v = value;
-    return f;
-  }
-  static Floats load(const float* p) {
-    Floats f;
-    std::memcpy(f.lane, p, sizeof(f.lane));
-    return f;
-  }
-  static Floats load_half(const uint16_t* p) {
-    Floats f;
-    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = fp16_to_float(p[l]);
-    return f;
-  }
-  static Floats load_bytes(const uint8_t* p) {
-    Floats f;
-    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(p[l]);
-    return f;
-  }
-  static void store(float* p, const Floats& f) { std::memcpy(p, f.lane, sizeof(f.lane)); }
-  static Floats centred(const Codes& c, uint32_t j) {
-    Floats f;
-    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(int{c.byte[4 * l + j]} - 128);
-    return f;
-  }
-  static Floats mul(const Floats& a, Floats b) {
-    for (size_t l = 0; l < kLanes; ++l) b.lane[l] *= a.lane[l];
-    return b;
-  }
-  static Floats add(const Floats& a, Floats b) {
-    for (size_t l = 0; l < kLanes; ++l) b.lane[l] += a.lane[l];
-    return b;
-  }
-  static Floats fma(const Floats& a, const Floats& b, Floats sum) {
-    for (size_t l = 0; l < kLanes; ++l) sum.lane[l] = std::fma(a.lane[l], b.lane[l], sum.lane[l]);
-    return sum;
-  }
-  static Floats negative_fma(const Floats& a, const Floats& b, Floats sum) {
-    for (size_t l = 0; l < kLanes; ++l) sum.lane[l] = std::fma(-a.lane[l], b.lane[l], sum.lane[l]);
-    return sum;
-  }
-  static void prefetch(const uint8_t*) {}
-  static void prefetch_near(const uint8_t*) {}
-};
-
-}  // namespace
-}  // namespace nibble::kernels
 
 #include "nibble/kernels/strips-inl.h"
 
@@ -138,9 +23,15 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
-  if (target == CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
+  if (target >= CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvxVnni) return strips_product_avx_vnni(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvx2) return strips_product_avx2(w, x, begin, end, y, scratch);
+#elif NIBBLE_ARM
+#if NIBBLE_ARM_DOT
+  if (target == CpuTarget::kI8mm) return strips_product_i8mm(w, x, begin, end, y, scratch);
+  if (target == CpuTarget::kDotprod) return strips_product_dotprod(w, x, begin, end, y, scratch);
+#endif
+  if (target >= CpuTarget::kNeon) return strips_product_neon(w, x, begin, end, y, scratch);
 #endif
   static_cast<void>(target);
   strips_product_scalar(w, x, begin, end, y, scratch);
@@ -149,9 +40,15 @@ void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, siz
 void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                     float* sums, CpuTarget target) {
 #if NIBBLE_X86
-  if (target == CpuTarget::kAvx512) return strip_outliers_avx512(w, strip, x, outliers, sums);
+  if (target >= CpuTarget::kAvx512) return strip_outliers_avx512(w, strip, x, outliers, sums);
   if (target == CpuTarget::kAvxVnni) return strip_outliers_avx_vnni(w, strip, x, outliers, sums);
   if (target == CpuTarget::kAvx2) return strip_outliers_avx2(w, strip, x, outliers, sums);
+#elif NIBBLE_ARM
+#if NIBBLE_ARM_DOT
+  if (target == CpuTarget::kI8mm) return strip_outliers_i8mm(w, strip, x, outliers, sums);
+  if (target == CpuTarget::kDotprod) return strip_outliers_dotprod(w, strip, x, outliers, sums);
+#endif
+  if (target >= CpuTarget::kNeon) return strip_outliers_neon(w, strip, x, outliers, sums);
 #endif
   static_cast<void>(target);
   strip_outliers_scalar(w, strip, x, outliers, sums);

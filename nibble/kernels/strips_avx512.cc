@@ -9,75 +9,7 @@
 
 NIBBLE_BEGIN_AVX512
 
-namespace nibble::kernels {
-namespace {
-
-struct Simd {
-  static constexpr size_t kLanes = 16;
-  // 12 dot products, 12 sums, the codes of both strips and activations fit 32 registers; fewer chains of
-  // products than 10 would wait for each other.
-  static constexpr size_t kStrips = 2;
-  static constexpr size_t kRows = 6;
-  static constexpr size_t kPackedRows = 12;
-  using Codes = __m512i;
-  using Floats = __m512;
-
-  static NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return _mm512_loadu_si512(p); }
-  static NIBBLE_INLINE void store_codes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c); }
-  static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
-    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
-  static NIBBLE_INLINE Codes low(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(0x0F)); }
-  static NIBBLE_INLINE Codes high(Codes c) {
-    return _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(0x0F));
-  }
-  static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
-    int32_t bits;
-    std::memcpy(&bits, four, sizeof(bits));
-    return _mm512_set1_epi32(bits);
-  }
-  static NIBBLE_INLINE Codes lookup(Codes table, Codes c) { return _mm512_shuffle_epi8(table, c); }
-
-  template <Form>
-  struct Sum {
-    __m512i lanes;
-    NIBBLE_INLINE void clear() { lanes = _mm512_setzero_si512(); }
-    NIBBLE_INLINE void add(Codes c, Codes a) { lanes = _mm512_dpbusd_epi32(lanes, c, a); }
-    NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return _mm512_cvtepi32_ps(lanes); }
-  };
-
-  static NIBBLE_INLINE Floats zero() { return _mm512_setzero_ps(); }
-  static NIBBLE_INLINE Floats broadcast(float value) { return _mm512_set1_ps(value); }
-  static NIBBLE_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
-  static NIBBLE_INLINE Floats load_half(const uint16_t* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  static NIBBLE_INLINE Floats load_bytes(const uint8_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-  }
-  static NIBBLE_INLINE void store(float* p, Floats f) { _mm512_storeu_ps(p, f); }
-  static NIBBLE_INLINE Floats centred(Codes c, uint32_t j) {
-    const __m512i byte = _mm512_and_si512(_mm512_srl_epi32(c, _mm_cvtsi32_si128(static_cast<int>(8 * j))),
-                                          _mm512_set1_epi32(0xFF));
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(128)));
-  }
-  static NIBBLE_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
-  static NIBBLE_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static NIBBLE_INLINE Floats fma(Floats a, Floats b, Floats sum) { return _mm512_fmadd_ps(a, b, sum); }
-  static NIBBLE_INLINE Floats negative_fma(Floats a, Floats b, Floats sum) {
-    return _mm512_fnmadd_ps(a, b, sum);
-  }
-  static NIBBLE_INLINE void prefetch(const uint8_t* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-  }
-  static NIBBLE_INLINE void prefetch_near(const uint8_t* p) {
-    _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
-  }
-};
-
-}  // namespace
-}  // namespace nibble::kernels
+#include "nibble/kernels/strips_512-inl.h"
 
 #include "nibble/kernels/strips-inl.h"
 

@@ -19,6 +19,12 @@ void strips_product_avx_vnni(const Strips& w, const QuantizedInputs& x, size_t b
                              MatrixView<float> y, uint8_t* scratch);
 void strips_product_avx512(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                            MatrixView<float> y, uint8_t* scratch);
+void strips_product_neon(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                         MatrixView<float> y, uint8_t* scratch);
+void strips_product_dotprod(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                            MatrixView<float> y, uint8_t* scratch);
+void strips_product_i8mm(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                         MatrixView<float> y, uint8_t* scratch);
 
 void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                            float* sums);
@@ -28,6 +34,12 @@ void strip_outliers_avx_vnni(const Strips& w, size_t strip, const float* x,
                              std::span<const uint32_t> outliers, float* sums);
 void strip_outliers_avx512(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                            float* sums);
+void strip_outliers_neon(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                         float* sums);
+void strip_outliers_dotprod(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                            float* sums);
+void strip_outliers_i8mm(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
+                         float* sums);
 
 }  // namespace nibble::kernels
 

@@ -9,57 +9,12 @@
 #include <gtest/gtest.h>
 
 #include "nibble/base/thread_pool.h"
-#include "nibble/kernels/quantize_inputs.h"
 #include "nibble/kernels/strip_matrix.h"
+#include "nibble/kernels/test_tokens.h"
 #include "nibble/kernels/test_weights.h"
 
 namespace nibble::kernels {
 namespace {
-
-// Weights that the layout holds, whether or not it pays.
-std::vector<WeightCase> strip_cases() {
-  std::vector<WeightCase> cases;
-  for (const WeightCase& c : weight_cases()) {
-    const bool crosses_rows = c.formula == WeightFormula::kCodebook && c.in_features % c.group_size != 0 &&
-                              c.group_size % c.in_features != 0;
-    if (!crosses_rows) cases.push_back(c);
-  }
-  cases.insert(cases.end(), llm_int8_cases().begin(), llm_int8_cases().end());
-  return cases;
-}
-
-// Quantized tokens and their buffers.
-struct Tokens {
-  Tokens(const StripMatrix& matrix, size_t count, CpuTarget target) {
-    const Strips w = matrix.view();
-    const size_t positions = w.num_blocks * kBlockInputs;
-    const size_t num_groups = w.group_ends.size();
-    x = random_inputs(count, matrix.in_features(), 21);
-    codes.resize(count * positions);
-    scales.resize(count * w.span_ends.size());
-    sums.resize(count * num_groups);
-    for (size_t t = 0; t < count; ++t) {
-      std::vector<float> row(x.begin() + static_cast<std::ptrdiff_t>(t * matrix.in_features()),
-                             x.begin() + static_cast<std::ptrdiff_t>((t + 1) * matrix.in_features()));
-      if (!matrix.positions().empty()) {
-        std::vector<float> gathered(positions);
-        gather(row, matrix.positions(), gathered.data());
-        row = gathered;
-      }
-      quantize_inputs(row.data(), w,
-                      {codes.data() + t * positions, scales.data() + t * w.span_ends.size(),
-                       sums.data() + t * num_groups},
-                      target);
-    }
-    view = {count, 1, codes.data(), positions, scales.data(), w.span_ends.size(), sums.data()};
-  }
-
-  std::vector<float> x;
-  std::vector<int8_t> codes;
-  std::vector<float> scales;
-  std::vector<float> sums;
-  QuantizedInputs view;
-};
 
 std::vector<float> product(const StripMatrix& matrix, const QuantizedInputs& x, CpuTarget target) {
   const Strips w = matrix.view();

@@ -9,8 +9,11 @@ constexpr size_t kPanelRows = 14;
 #elif NIBBLE_LANES == 8
 constexpr size_t kVectorBytes = 32;
 constexpr size_t kPanelRows = 6;
+#elif NIBBLE_LANES == 4
+constexpr size_t kVectorBytes = 16;
+constexpr size_t kPanelRows = 12;
 #else
-constexpr size_t kVectorBytes = 16;  // plain C++ here, which any x86-64 does with SSE2
+constexpr size_t kVectorBytes = 16;  // plain C++ here, which any x86-64 does with SSE2, and ARM with NEON
 constexpr size_t kPanelRows = 4;
 #endif
 // Two vectors for each of kPanelRows rows: together with the operands, what the registers hold.
@@ -55,6 +58,11 @@ NIBBLE_INLINE void multiply_add(Floats& sum, const Floats& a, const Floats& b) {
 }
 NIBBLE_INLINE void multiply_add(Doubles& sum, const Doubles& a, const Doubles& b) {
   sum = _mm256_fmadd_pd(a, b, sum);
+}
+#elif NIBBLE_LANES == 4
+NIBBLE_INLINE void multiply_add(Floats& sum, const Floats& a, const Floats& b) { sum = vfmaq_f32(sum, a, b); }
+NIBBLE_INLINE void multiply_add(Doubles& sum, const Doubles& a, const Doubles& b) {
+  sum = vfmaq_f64(sum, a, b);
 }
 #else
 template <class V>
@@ -362,5 +370,9 @@ GemmKernels<typename A::Element> gemm_kernels() {
   if constexpr (A::kScaled) kernels.squares = squares_along_width;
   return kernels;
 }
+
+inline GemmKernels<float> int16_kernels() { return gemm_kernels<Int16Arithmetic>(); }
+inline GemmKernels<float> f32_kernels() { return gemm_kernels<F32Arithmetic>(); }
+inline GemmKernels<double> f64_kernels() { return gemm_kernels<F64Arithmetic>(); }
 
 }  // namespace nibble::linalg::NIBBLE_NAMESPACE

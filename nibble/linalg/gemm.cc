@@ -268,39 +268,24 @@ void multiply(const Operand<T>& a, const Operand<T>& b, MatrixView<T> c, const G
   Product<T>(a, b, c, options, kernels, pool).run();
 }
 
-GemmKernels<float> int16_kernels(CpuTarget target) {
-  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::Int16Arithmetic>();
-  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::Int16Arithmetic>();
-  return scalar::gemm_kernels<scalar::Int16Arithmetic>();
-}
-
-GemmKernels<float> f32_kernels(CpuTarget target) {
-  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F32Arithmetic>();
-  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F32Arithmetic>();
-  return scalar::gemm_kernels<scalar::F32Arithmetic>();
-}
-
-GemmKernels<double> f64_kernels(CpuTarget target) {
-  if (target >= CpuTarget::kAvx512) return avx512::gemm_kernels<avx512::F64Arithmetic>();
-  if (target >= CpuTarget::kAvx2) return avx2::gemm_kernels<avx2::F64Arithmetic>();
-  return scalar::gemm_kernels<scalar::F64Arithmetic>();
-}
-
 }  // namespace
 
 Arithmetic fastest_arithmetic() {
-  return cpu_target() == CpuTarget::kScalar ? Arithmetic::kF32 : Arithmetic::kInt16;
+  // ARM multiplies four floats in an instruction, and pairs of 16-bit integers in none.
+  return NIBBLE_X86 && cpu_target() != CpuTarget::kScalar ? Arithmetic::kInt16 : Arithmetic::kF32;
 }
 
 void gemm(const Operand<float>& a, const Operand<float>& b, MatrixView<float> c, const GemmOptions& options,
           ThreadPool& pool, CpuTarget target) {
   const bool int16 = options.arithmetic == Arithmetic::kInt16;
-  multiply(a, b, c, options, int16 ? int16_kernels(target) : f32_kernels(target), pool);
+  const GemmKernels<float> kernels =
+      int16 ? NIBBLE_CHOOSE(int16_kernels, target)() : NIBBLE_CHOOSE(f32_kernels, target)();
+  multiply(a, b, c, options, kernels, pool);
 }
 
 void gemm(const Operand<double>& a, const Operand<double>& b, MatrixView<double> c,
           const GemmOptions& options, ThreadPool& pool, CpuTarget target) {
-  multiply(a, b, c, options, f64_kernels(target), pool);
+  multiply(a, b, c, options, NIBBLE_CHOOSE(f64_kernels, target)(), pool);
 }
 
 void mirror_lower(MatrixView<float> c, ThreadPool& pool) {

@@ -65,6 +65,10 @@ inline void store_codes(uint8_t* codes, F32 values, size_t n) {
       _mm_packus_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256(integers, 1));
   const int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
   std::memcpy(codes, &bytes, n < kLanes ? n : kLanes);
+#elif NIBBLE_LANES == 4
+  const uint16x4_t shorts = vqmovun_s32(vcvtnq_s32_f32(values));
+  const uint8x8_t bytes = vqmovn_u16(vcombine_u16(shorts, shorts));
+  std::memcpy(codes, &bytes, n < kLanes ? n : kLanes);
 #else
   if (n > 0) *codes = static_cast<uint8_t>(static_cast<int32_t>(values));
 #endif

@@ -405,7 +405,7 @@ Result istitle(Run& run, const Value& self, const Args&) {
 
 Result isascii(Run&, const Value& self, const Args&) {
   const std::string& bytes = text_of(self).bytes;
-  return Value(std::none_of(bytes.begin(), bytes.end(), [](char c) { return c < 0; }));
+  return Value(std::none_of(bytes.begin(), bytes.end(), [](char c) { return (c & 0x80) != 0; }));
 }
 
 Result isprintable(Run& run, const Value& self, const Args& args) {

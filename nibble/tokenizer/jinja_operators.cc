@@ -212,7 +212,7 @@ Expected<Value> slice(Run& run, const Value& value, const Value& start, const Va
     if (!part->is_none() && !part->integer()) return raise("slice indices must be integers or None");
   }
   const bool by_byte =
-      text && std::none_of(text->bytes.begin(), text->bytes.end(), [](char c) { return c < 0; });
+      text && std::none_of(text->bytes.begin(), text->bytes.end(), [](char c) { return (c & 0x80) != 0; });
   const Int size =
       static_cast<Int>(text ? (by_byte ? text->size() : count_chars(text->bytes)) : sequence->items.size());
   const Int by = step.integer().value_or(1);
