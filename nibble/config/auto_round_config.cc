@@ -139,11 +139,14 @@ GPTQConfig as_gptq(const Scheme& scheme, const std::vector<Override>& overrides,
       settings = {
           {"bits", found.scheme.bits}, {"group_size", found.scheme.group_size}, {"sym", found.scheme.sym}};
     }
+    const std::string sign = found.skips() ? "-:" : "+:";
     if (found.is_pattern()) {
-      patterns[(found.skips() ? "-:.*(?:" : "+:.*(?:") + found.name + ")"] = settings;
-    } else {
-      config.module_rules[found.name] = {escape_pattern(found.name) + "$", found.skips(), settings};
+      patterns[sign + ".*(?:" + found.name + ")"] = settings;
+      continue;
     }
+    std::vector<DynamicRule> rules =
+        read_dynamic({{sign + escape_pattern(found.name) + "$", settings}}, faults);
+    config.module_rules[found.name] = std::move(rules.front());
   }
   config.dynamic = read_dynamic(patterns, faults);
   return config;

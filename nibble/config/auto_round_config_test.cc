@@ -80,6 +80,9 @@ TEST(AutoRoundConfig, WrongValuesAreRefused) {
   EXPECT_THAT(layout(R"("extra_config": {"m": {"bits": "8"}})"),
               HasSubstr("extra_config \"m\": bits is \"8\""));
   EXPECT_THAT(layout(R"("extra_config": {"(": {"bits": 8}})"), HasSubstr("not valid"));
+  EXPECT_THAT(layout(R"("extra_config": {"m": {"bits": 12}})"), HasSubstr("bits is 12"));
+  EXPECT_THAT(layout(fmt::format(R"("extra_config": {{"{}": {{"bits": 8}}}})", std::string(20'000, 'm'))),
+              HasSubstr("not valid"));
   EXPECT_THAT(read(R"({"quant_method": "auto-round", "bits": 5})").error().what, HasSubstr("gptq_p"));
   EXPECT_THAT(read(R"({"quant_method": "auto-round", "bits": 2, "packing_format": "auto_round:auto_awq"})")
                   .error()
