@@ -71,7 +71,7 @@ constexpr std::array<ChatCommand, 9> kChatCommands = {{
      }},
     {"/stats", "", "Tokens, speed and memory so far",
      [](ChatSession& session, const std::string&) -> Status {
-       tell(session.stats());
+       for (const std::string& line : session.stats()) tell(line);
        return {};
      }},
     {"/bye", "", "End; also Ctrl-D", nullptr},

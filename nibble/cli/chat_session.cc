@@ -202,20 +202,19 @@ Status ChatSession::load(const std::string& file) {
   return {};
 }
 
-std::string ChatSession::stats() const {
+std::vector<std::string> ChatSession::stats() const {
   const auto rate = [](size_t tokens, double seconds) {
     return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0;
   };
-  return fmt::format(
-      "{} answers; {} messages, {} of them no longer seen\n"
-      "context: {} of {} tokens\n"
-      "read {} tokens, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s\n"
-      "peak memory {}",
-      stats_.answers, messages_.size(), hidden_, conversation_.cached_tokens(), conversation_.context_size(),
-      stats_.read_tokens, rate(stats_.read_tokens, stats_.read_seconds), stats_.generated_tokens,
-      rate(stats_.generated_tokens - std::min(stats_.answers, stats_.generated_tokens),
-           stats_.generation_seconds),
-      human_bytes(peak_memory_bytes()));
+  const size_t after_first = stats_.generated_tokens - std::min(stats_.answers, stats_.generated_tokens);
+  return {
+      fmt::format("{} answers; {} messages, {} of them no longer seen", stats_.answers, messages_.size(),
+                  hidden_),
+      fmt::format("context: {} of {} tokens", conversation_.cached_tokens(), conversation_.context_size()),
+      fmt::format("read {} tokens, {:.1f} tok/s; generated {} tokens, {:.1f} tok/s", stats_.read_tokens,
+                  rate(stats_.read_tokens, stats_.read_seconds), stats_.generated_tokens,
+                  rate(after_first, stats_.generation_seconds)),
+      fmt::format("peak memory {}", human_bytes(peak_memory_bytes()))};
 }
 
 }  // namespace nibble::cli

@@ -40,7 +40,7 @@ class ChatSession {
   Status save(const std::string& file) const;
   Status load(const std::string& file);
 
-  std::string stats() const;
+  std::vector<std::string> stats() const;
   const Json& messages() const { return messages_; }
 
  private:

@@ -100,11 +100,12 @@ Json to_json(const Options& options, const ConversionResult& result) {
           {"warnings", warnings()}};
 }
 
-std::string to_text(const Options& options, const ConversionResult& result) {
-  std::string text = fmt::format("{}: {} from {}, {} tensors, {}\n", options.out.output, options.to,
-                                 result.from, result.tensors, human_bytes(result.bytes));
-  text += fmt::format("{} of {} modules hold the same codes, scales and weights, compared bit by bit",
-                      result.proved, result.modules.size());
+void say(const Options& options, const ConversionResult& result) {
+  log_line(LogLevel::kNormal, fmt::format("{}: {} from {}, {} tensors, {}", options.out.output, options.to,
+                                          result.from, result.tensors, human_bytes(result.bytes)));
+  std::string text =
+      fmt::format("{} of {} modules hold the same codes, scales and weights, compared bit by bit",
+                  result.proved, result.modules.size());
   if (const size_t n = result.count(StoredAs::kSameCodes); n > 0) {
     text += fmt::format("; {} the same codes and scales", n);
   }
@@ -114,11 +115,11 @@ std::string to_text(const Options& options, const ConversionResult& result) {
   if (const size_t n = result.count(StoredAs::kFloat); n > 0) {
     text += fmt::format("; {} are floating point now", n);
   }
-  if (result.check) {
-    text += fmt::format("\nbeside the source: KL {:.3g} nats, the same first choice at {:.1f} % of {} tokens",
-                        result.check->kl, 100.0 * result.check->top1_agreement, result.check->tokens);
-  }
-  return text;
+  log_line(LogLevel::kNormal, text);
+  if (!result.check) return;
+  log_line(LogLevel::kNormal,
+           fmt::format("beside the source: KL {:.3g} nats, the same first choice at {:.1f} % of {} tokens",
+                       result.check->kl, 100.0 * result.check->top1_agreement, result.check->tokens));
 }
 
 Status convert_layout(const Options& options, const ModelFiles& files) {
@@ -136,7 +137,7 @@ Status convert_layout(const Options& options, const ModelFiles& files) {
     warn("the result predicts other text than the model it was made of: do not use it");
   }
   if (options.common.json) return write_json(to_json(options, result));
-  log_line(LogLevel::kNormal, to_text(options, result));
+  say(options, result);
   return {};
 }
 

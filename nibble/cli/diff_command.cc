@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "nibble/base/log.h"
+#include "nibble/base/printable.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
@@ -22,19 +23,18 @@ struct Options {
 
 std::string shown(const Json& value, bool there) {
   if (!there) return "(not there)";
-  const std::string text = dump_json(value, -1);
-  return text.size() <= kLongestValue ? text : text.substr(0, kLongestValue) + "...";
+  return printable(dump_json(value, -1), kLongestValue);
 }
 
 std::string key_line(const KeyDifference& key) {
-  return fmt::format("  {}: {}: {} -> {}\n", key.file, key.key, shown(key.a, key.has_a),
+  return fmt::format("  {}: {}: {} -> {}\n", printable(key.file), printable(key.key), shown(key.a, key.has_a),
                      shown(key.b, key.has_b));
 }
 
 std::string file_line(const FileDifference& file) {
-  if (file.a.empty()) return fmt::format("  {}: only in B\n", file.file);
-  if (file.b.empty()) return fmt::format("  {}: only in A\n", file.file);
-  return fmt::format("  {}: other content\n", file.file);
+  if (file.a.empty()) return fmt::format("  {}: only in B\n", printable(file.file));
+  if (file.b.empty()) return fmt::format("  {}: only in A\n", printable(file.file));
+  return fmt::format("  {}: other content\n", printable(file.file));
 }
 
 double percent(size_t count, size_t all) {
@@ -47,17 +47,18 @@ std::string stored_text(const TensorDifference& tensor) {
 }
 
 std::string tensor_line(const TensorDifference& tensor) {
+  const std::string name = printable(tensor.name);
   if (tensor.stored_b.empty()) {
-    return fmt::format("  {}: only in A ({} {})\n", tensor.name, tensor.stored_a, shape_name(tensor.shape_a));
+    return fmt::format("  {}: only in A ({} {})\n", name, tensor.stored_a, shape_name(tensor.shape_a));
   }
   if (tensor.stored_a.empty()) {
-    return fmt::format("  {}: only in B ({} {})\n", tensor.name, tensor.stored_b, shape_name(tensor.shape_b));
+    return fmt::format("  {}: only in B ({} {})\n", name, tensor.stored_b, shape_name(tensor.shape_b));
   }
   if (tensor.shape_a != tensor.shape_b) {
-    return fmt::format("  {}: shape {} -> {}\n", tensor.name, shape_name(tensor.shape_a),
+    return fmt::format("  {}: shape {} -> {}\n", name, shape_name(tensor.shape_a),
                        shape_name(tensor.shape_b));
   }
-  std::string line = fmt::format("  {} ({}): ", tensor.name, stored_text(tensor));
+  std::string line = fmt::format("  {} ({}): ", name, stored_text(tensor));
   if (tensor.differing == 0) return line + "the same numbers\n";
   line += fmt::format("{:.3g} % of the numbers, relative {:.3g}, largest {:.3g}",
                       percent(tensor.differing, tensor.elements), tensor.relative, tensor.largest);
@@ -82,7 +83,7 @@ void add_section(std::string& text, std::string_view title, const std::vector<T>
 }
 
 std::string to_text(const Options& options, const CheckpointDiff& diff) {
-  std::string text = fmt::format("A: {}\nB: {}\n", options.a, options.b);
+  std::string text = fmt::format("A: {}\nB: {}\n", printable(options.a), printable(options.b));
   add_section(text, "settings (A -> B)", diff.keys, options.all, key_line);
   add_section(text, "files", diff.files, options.all, file_line);
   add_section(text, "weights, the largest differences first", diff.tensors, options.all, tensor_line);

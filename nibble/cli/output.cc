@@ -45,7 +45,24 @@ Status write_stdout(std::string_view text) {
   return {};
 }
 
-Status write_json(const Json& json, int indent) { return write_stdout(dump_json(json, indent) + "\n"); }
+// DEL and U+0080 to U+009F stand in JSON as they are, but terminals obey them: as escapes they are the same.
+Status write_json(const Json& json, int indent) {
+  const std::string text = dump_json(json, indent);
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0u;
+    if (byte == 0x7F) {
+      out += "\\u007f";
+    } else if (byte == 0xC2 && next < 0xA0) {
+      out += fmt::format("\\u{:04x}", next);
+      ++i;
+    } else {
+      out += text[i];
+    }
+  }
+  return write_stdout(out + "\n");
+}
 
 void set_result_status(int status) { g_result_status = status; }
 int result_status() { return g_result_status; }

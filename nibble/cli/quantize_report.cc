@@ -36,10 +36,8 @@ void say_check(const SanityCheck& check) {
       "-> "
       "{:.2f}",
       check.tokens, check.kl, 100 * check.top1_agreement, check.perplexity, check.perplexity_after);
-  if (!check.broken()) return say(line);
-  const bool color = stderr_has_color();
-  say(fmt::format("{}{}\nThe written model does not behave like the original: do not use it as it is.{}",
-                  color ? "\x1b[31m" : "", line, color ? "\x1b[0m" : ""));
+  say(line);
+  if (check.broken()) say("The written model does not behave like the original: do not use it as it is.");
 }
 
 }  // namespace

@@ -150,6 +150,8 @@ Expected<std::vector<DynamicRule>> parse_dynamic(std::string_view text) {
 }
 
 Expected<const DynamicRule*> find_dynamic_rule(const GPTQConfig& config, std::string_view module) {
+  const auto own = config.module_rules.find(module);
+  if (own != config.module_rules.end()) return &own->second;
   for (const bool skip : {true, false}) {
     for (const DynamicRule& rule : config.dynamic) {
       if (rule.skip != skip) continue;

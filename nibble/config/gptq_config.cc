@@ -206,11 +206,15 @@ Json GPTQConfig::to_json() const {
   write_field(out, gptq_fields::kFormat, checkpoint_format);
   write(gptq_fields::kLmHead, lm_head, !lm_head);
   if (backend != defaults.backend || out.contains("backend")) out["backend"] = backend;
-  if (!dynamic.empty()) {
+  std::vector<DynamicRule> rules;  // module_rules first
+  for (const auto& [module, rule] : module_rules) rules.push_back(rule);
+  rules.insert(rules.end(), dynamic.begin(), dynamic.end());
+  std::stable_partition(rules.begin(), rules.end(), [](const DynamicRule& rule) { return rule.skip; });
+  if (!rules.empty()) {
     // The file's own object where it says the same, so that its order and spelling stay.
     Faults ignored;
     const auto kept = out.find("dynamic");
-    if (kept == out.end() || read_dynamic(*kept, ignored) != dynamic) out["dynamic"] = write_dynamic(dynamic);
+    if (kept == out.end() || read_dynamic(*kept, ignored) != rules) out["dynamic"] = write_dynamic(rules);
   } else {
     out.erase("dynamic");
   }

@@ -11,7 +11,8 @@
 namespace nibble {
 namespace {
 
-constexpr std::array<std::string_view, 4> kMethods = {"awq", "bitsandbytes", "compressed-tensors", "gptq"};
+constexpr std::array<std::string_view, 5> kMethods = {"auto-round", "awq", "bitsandbytes",
+                                                      "compressed-tensors", "gptq"};
 
 // All fields that have other names, for the question where a value came from.
 constexpr std::array kFieldsWithAliases = {
@@ -179,6 +180,7 @@ Expected<QuantizationConfig> quantization_config_from_json(const Json& json) {
   if (method == "awq") return AwqConfig::from_json(json);
   if (method == "bitsandbytes") return BitsAndBytesConfig::from_json(json);
   if (method == "compressed-tensors") return CompressedTensorsConfig::from_json(json);
+  if (is_auto_round(method)) return auto_round_config_from_json(json);
   if (method.empty()) {
     return fail(ErrorCode::kInvalidArgument, "quant_method is missing; it must be one of {}",
                 joined(kMethods));
@@ -239,8 +241,14 @@ Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,
   if (const auto* gptq = std::get_if<GPTQConfig>(&*resolved.config); gptq != nullptr && !gptq->has_sym) {
     warn("quantization_config does not say sym, as files of 2023 do not: taken as true");
   }
-  add_origins(*resolved.config, has_in_config ? *in_config : *quantize_config,
-              has_in_config ? kConfigFile : kOwnFile, resolved.origins);
+  const Json& source = has_in_config ? *in_config : *quantize_config;
+  if (const auto method = source.find("quant_method");
+      method != source.end() && method->is_string() &&
+      is_auto_round(lower_case(method->get<std::string>()))) {
+    resolved.origins.push_back(
+        {"quant_method", shown(*method), std::string(has_in_config ? kConfigFile : kOwnFile)});
+  }
+  add_origins(*resolved.config, source, has_in_config ? kConfigFile : kOwnFile, resolved.origins);
   return resolved;
 }
 

@@ -40,6 +40,8 @@ struct GPTQConfig {
   std::string checkpoint_format = "gptq";  // gptq, gptq_v2, gptq_p
   std::string backend = "auto";
   std::vector<DynamicRule> dynamic = {};  // "-:" rules first, then in the order of the file
+  // Of single modules, by their whole names, before those of `dynamic` (AutoRound's extra_config).
+  std::map<std::string, DynamicRule, std::less<>> module_rules = {};
   std::vector<std::string> modules_in_block_to_quantize = {};
   std::vector<std::string> quantizer = {};  // meta.quantizer: who wrote it, "gptqmodel:7.7.0"
   // What to calibrate with while quantizing, in the words of --dataset; not a part of the file.
@@ -126,6 +128,11 @@ std::string_view quant_method(const QuantizationConfig& config);
 std::string quantization_name(const std::optional<QuantizationConfig>& config);
 Json to_json(const QuantizationConfig& config);
 
+// Whether a quant_method names AutoRound: "auto-round", "intel/auto-round" (2024) ...
+bool is_auto_round(std::string_view quant_method);
+// AutoRound's configuration as the GPTQ or AWQ one that describes the same tensors.
+Expected<QuantizationConfig> auto_round_config_from_json(const Json& json);
+
 // As AutoQuantizationConfig.from_dict: a true load_in_8bit / load_in_4bit means bitsandbytes
 // whatever quant_method says; otherwise quant_method decides.
 Expected<QuantizationConfig> quantization_config_from_json(const Json& json);
@@ -157,8 +164,8 @@ Expected<ResolvedQuantization> resolve_quantization(const Json& config_json,
                                                     const std::optional<Json>& quantize_config,
                                                     const std::optional<QuantizationConfig>& user);
 
-// The rule of `dynamic` for one module, if any: first match wins, "-:" rules are tried first.
-// An invalid pattern is an error that shows it.
+// The rule for one module, if any: of module_rules, or of `dynamic`, where the first match wins, "-:" rules
+// are tried first. An invalid pattern is an error that shows it.
 Expected<const DynamicRule*> find_dynamic_rule(const GPTQConfig& config, std::string_view module);
 
 }  // namespace nibble

@@ -186,8 +186,9 @@ Status configure_deepseek_v3(const PretrainedConfig& config, DecoderSpec& spec) 
   if (scoring != "sigmoid") return refuse("scoring_func", scoring, "a deepseek_v3 has sigmoid");
   NIBBLE_TRY(const std::string method, config.get_string("topk_method", "noaux_tc"));
   if (method != "noaux_tc") return refuse("topk_method", method, "a deepseek_v3 has noaux_tc");
-  // Layers that predict more than the next token stand behind the model's own; nothing here runs them.
-  NIBBLE_TRY(spec.extra_layers, config.get_size("num_nextn_predict_layers", 0));
+  // Layers that predict more than the next token stand behind the model's own; nothing here runs them. One,
+  // as in DeepSeekV3Config, where the file does not say how many.
+  NIBBLE_TRY(spec.extra_layers, config.get_size("num_nextn_predict_layers", 1));
   return read_groups(config, 2, spec);
 }
 

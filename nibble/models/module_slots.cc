@@ -1,7 +1,9 @@
 #include "nibble/models/module_slots.h"
 
 #include <algorithm>
+#include <charconv>
 
+#include "nibble/base/log.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
@@ -17,13 +19,19 @@ bool is_ignored(std::string_view name) {
                      [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
-// Of a layer behind the model's own.
+// Whether a tensor is one of a layer behind the model's own. Numbers from config.json are compared, never
+// counted up to.
 bool is_extra(std::string_view name, const DecoderSpec& spec) {
-  for (size_t i = 0; i < spec.extra_layers; ++i) {
-    const std::string layer = fmt::format("{}.{}.", spec.names.layers, spec.window.size() + i);
-    if (name.starts_with(layer)) return true;
-  }
-  return false;
+  std::string_view layers = spec.names.layers;
+  if (!name.starts_with(layers)) layers.remove_prefix(spec.names.prefix.size());  // see prefix_is_missing()
+  if (spec.extra_layers == 0 || !name.starts_with(layers)) return false;
+  name.remove_prefix(layers.size());
+  if (!name.starts_with('.')) return false;
+  size_t layer = 0;
+  const auto end = std::from_chars(name.data() + 1, name.data() + name.size(), layer);
+  const size_t own = spec.window.size();
+  return end.ec == std::errc() && std::string_view(end.ptr, name.data() + name.size()).starts_with('.') &&
+         layer >= own && layer - own < spec.extra_layers;
 }
 
 // "a, b, c and 12 more"
@@ -202,12 +210,15 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
     for (std::string& name : tensors_of_module(checkpoint, slot.name)) used.insert(std::move(name));
   }
   std::vector<std::string> unused;
+  size_t extra = 0;
   const std::string tied_head = fmt::format("{}.weight", spec.names.head);
   for (const auto& [name, info] : checkpoint.tensors()) {
-    if (used.contains(name) || is_ignored(name) || is_extra(name, spec) ||
-        (options.tied_head && name == tied_head))
-      continue;
-    unused.push_back(name);
+    if (used.contains(name) || is_ignored(name) || (options.tied_head && name == tied_head)) continue;
+    if (is_extra(name, spec)) {
+      ++extra;
+    } else {
+      unused.push_back(name);
+    }
   }
   if (!missing.empty()) {
     std::string message = fmt::format("{} tensors are missing: {}", missing.size(), first_names(missing));
@@ -224,6 +235,10 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
                 spec.names.model_type, first_names(unused))
         .with_fix(
             "The weights belong to another architecture than config.json says, or an adapter was left in.");
+  }
+  if (extra > 0) {
+    warn("{} tensors of layers behind the model's {} are not used: they predict tokens further ahead", extra,
+         spec.window.size());
   }
   return {};
 }

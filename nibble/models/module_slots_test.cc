@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <iterator>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "nibble/base/json.h"
+#include "nibble/base/log.h"
 
 namespace nibble {
 namespace {
@@ -24,13 +26,14 @@ class HeaderCheckpoint final : public Checkpoint {
 };
 
 struct Problem {
-  explicit Problem(const std::string& model_type, bool tied = true) {
-    const Json json = {{"model_type", model_type},   {"hidden_size", 32},
-                       {"intermediate_size", 64},    {"num_hidden_layers", 2},
-                       {"num_attention_heads", 4},   {"num_key_value_heads", 2},
-                       {"vocab_size", 128},          {"max_position_embeddings", 64},
-                       {"rms_norm_eps", 1e-6},       {"hidden_act", "silu"},
-                       {"tie_word_embeddings", tied}};
+  explicit Problem(const std::string& model_type, bool tied = true, const Json& more = Json::object()) {
+    Json json = {{"model_type", model_type},   {"hidden_size", 32},
+                 {"intermediate_size", 64},    {"num_hidden_layers", 2},
+                 {"num_attention_heads", 4},   {"num_key_value_heads", 2},
+                 {"vocab_size", 128},          {"max_position_embeddings", 64},
+                 {"rms_norm_eps", 1e-6},       {"hidden_act", "silu"},
+                 {"tie_word_embeddings", tied}};
+    json.update(more);
     auto parsed = PretrainedConfig::from_json(json);
     EXPECT_TRUE(parsed.has_value()) << (parsed ? "" : to_string(parsed.error()));
     config = *std::move(parsed);
@@ -114,6 +117,48 @@ TEST(ModuleSlots, BuffersOfOldVersionsAreIgnored) {
   p.checkpoint.set("model.layers.0.self_attn.rotary_emb.inv_freq", {4});
   p.checkpoint.set("lm_head.weight", {128, 32});  // a copy of the tied embedding
   EXPECT_TRUE(p.check().has_value());
+}
+
+Problem deepseek_v3(const Json& more = Json::object()) {
+  Json keys = {{"num_key_value_heads", 4},    {"q_lora_rank", nullptr},
+               {"kv_lora_rank", 8},           {"qk_nope_head_dim", 8},
+               {"qk_rope_head_dim", 4},       {"v_head_dim", 8},
+               {"n_routed_experts", 4},       {"num_experts_per_tok", 2},
+               {"moe_intermediate_size", 16}, {"n_group", 1},
+               {"first_k_dense_replace", 1},  {"topk_group", 1}};
+  keys.update(more);
+  Problem p("deepseek_v3", /*tied=*/false, keys);
+  for (const ModuleSlot& slot : p.slots) {
+    if (!slot.correction.empty()) p.checkpoint.set(fmt::format("{}.{}", slot.name, slot.correction), {4});
+  }
+  return p;
+}
+
+TEST(ModuleSlots, LayersThatPredictMoreTokensAreLeftOutWithASentence) {
+  for (const Json& more : {Json::object(), Json{{"num_nextn_predict_layers", 1}},
+                           Json{{"num_nextn_predict_layers", 1'000'000'000}}}) {
+    Problem p = deepseek_v3(more);
+    p.checkpoint.set("model.layers.2.eh_proj.weight", {32, 64});
+    p.checkpoint.set("model.layers.2.self_attn.o_proj.qweight", {4, 32});
+    const Status status = p.check();
+    EXPECT_TRUE(status.has_value()) << to_string(status.error());
+  }
+  EXPECT_THAT(warnings(), testing::Contains("2 tensors of layers behind the model's 2 are not used: they "
+                                            "predict tokens further ahead"));
+}
+
+TEST(ModuleSlots, NoMoreSuchLayersThanTheConfigurationHas) {
+  for (const auto& [name, layers] : {std::pair<const char*, int>{"model.layers.2.eh_proj.weight", 0},
+                                     {"model.layers.3.eh_proj.weight", 1},
+                                     {"model.layers.2x.eh_proj.weight", 1},
+                                     {"model.layers.99999999999999999999.eh_proj.weight", 1},
+                                     {"model.layers.2", 1}}) {
+    Problem p = deepseek_v3({{"num_nextn_predict_layers", layers}});
+    p.checkpoint.set(name, {32, 64});
+    const Status status = p.check();
+    ASSERT_FALSE(status.has_value()) << name;
+    EXPECT_NE(status.error().what.find(name), std::string::npos) << to_string(status.error());
+  }
 }
 
 TEST(ModuleSlots, WrongShapesShowBoth) {

@@ -72,6 +72,8 @@ struct Fitting {
 
 constexpr Fitting kFittings[] = {
     {"deepseek_v2", ".*\\.kv_a_proj_with_mqa"},
+    {"deepseek_v2_groups", ".*(q_proj|q_b_proj|kv_a_proj_with_mqa|kv_b_proj|o_proj)", 16, true},
+    {"deepseek_v3_halves", ".*(q_proj|q_b_proj|kv_a_proj_with_mqa|kv_b_proj|o_proj)", 16, true},
     {"deepseek_v3", ".*(q_a_proj|q_b_proj|kv_a_proj_with_mqa|experts\\..*)", 8, true},
     {"qwen2_moe", ".*\\.experts\\..*", 16},
     {"qwen3_moe", ".*\\.experts\\..*", 16},
@@ -126,16 +128,6 @@ std::filesystem::path write_tokens(const std::filesystem::path& folder, size_t v
   return path;
 }
 
-// What remains of the model without its linears: how far off a result is that has nothing of them right.
-std::vector<float> logits_without_linears(const ModelSource& source, std::span<const int32_t> tokens) {
-  FloatTensors zeros;
-  for (const ModuleSlot& slot : source.slots) {
-    if (slot.role != ModuleRole::kLinear) continue;
-    zeros[slot.name + ".weight"] = std::vector<float>(num_elements(slot.shape).value());
-  }
-  return test::logits_with(source, zeros, tokens);
-}
-
 class EveryArchitecture : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Every, EveryArchitecture, testing::ValuesIn(every_case()),
                          [](const auto& test) { return case_name(test.param); });
@@ -177,7 +169,7 @@ TEST_P(EveryArchitecture, IsQuantizedAndReadBack) {
 
   const std::vector<int32_t> tokens = some_tokens(source, kTokens);
   const std::vector<float> expected = logits_of(original, tokens);
-  const double nothing = relative_difference(logits_without_linears(source, tokens), expected);
+  const double nothing = relative_difference(test::logits_without_linears(source, tokens), expected);
   const double difference = relative_difference(logits_of(written, tokens), expected);
   EXPECT_LT(difference, (method->bits == 8 ? kEightBits : kFourBits) * nothing)
       << difference / nothing << " of the difference without linears";

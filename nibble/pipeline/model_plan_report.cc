@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "nibble/base/memory.h"
+#include "nibble/base/printable.h"
 #include "nibble/pipeline/model_plan.h"
 
 namespace nibble {
@@ -77,8 +78,8 @@ Json to_json(const ModelPlan& plan) {
 }
 
 std::string to_text(const ModelPlan& plan) {
-  std::string out = fmt::format("{}: {} tokens of context, {} sequence{}", plan.model, plan.context,
-                                plan.parallel, plan.parallel == 1 ? "" : "s");
+  std::string out = fmt::format("{}: {} tokens of context, {} sequence{}", printable(plan.model),
+                                plan.context, plan.parallel, plan.parallel == 1 ? "" : "s");
   if (plan.memory > 0) {
     out += fmt::format("; {} {}", human_bytes(plan.memory), plan.memory_is_limit ? "allowed" : "free");
   }
@@ -91,7 +92,7 @@ std::string to_text(const ModelPlan& plan) {
   for (const PlanRow& row : plan.rows) {
     const RunPlan& run = row.run;
     const auto& quantize = row.quantize;
-    line(row.method, fmt::format("{:.2f}", row.bits_per_weight), human_bytes(row.disk_bytes),
+    line(printable(row.method), fmt::format("{:.2f}", row.bits_per_weight), human_bytes(row.disk_bytes),
          human_bytes(run.weight_bytes), human_bytes(run.kv_bytes), memory_cell(run.peak_memory, row.runs),
          rate_text(run.prefill_tokens_per_second), rate_text(run.decode_tokens_per_second),
          quantize ? memory_cell(quantize->peak_memory, row.can_be_quantized) : "",
@@ -100,7 +101,7 @@ std::string to_text(const ModelPlan& plan) {
   }
   out += "\nbits: per weight of the linear layers; prompt, answer: tokens per second, about\n";
   if (over) out += fmt::format("* more than the {} that there are\n", human_bytes(plan.memory));
-  for (const std::string& reason : plan.left_out) out += fmt::format("left out: {}\n", reason);
+  for (const std::string& reason : plan.left_out) out += fmt::format("left out: {}\n", printable(reason));
   return out;
 }
 

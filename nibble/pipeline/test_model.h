@@ -50,6 +50,10 @@ inline ModelSource random_model(const std::string& name, const Json& changes, co
     std::vector<float> values(num_elements(slot.shape).value());
     for (float& v : values) v = (norm ? 1.f : 0.f) + 0.1f * normal(rng);
     tensors[slot.name + ".weight"] = Tensor::of(DType::kF32, slot.shape, std::move(values));
+    if (!slot.correction.empty()) {
+      tensors[fmt::format("{}.{}", slot.name, slot.correction)] =
+          Tensor::of(DType::kF32, {slot.shape[0]}, std::vector<float>(slot.shape[0], 0.f));
+    }
     if (!slot.bias_required) continue;
     tensors[slot.name + ".bias"] =
         Tensor::of(DType::kF32, {slot.shape[0]}, std::vector<float>(slot.shape[0], 0.1f));
@@ -106,6 +110,16 @@ inline std::vector<float> logits_with(const ModelSource& source, const FloatTens
     EXPECT_TRUE(write_safetensors(folder.path() / "model.safetensors", tensors).has_value());
   }
   return logits_of(folder.path(), tokens);
+}
+
+// What remains of the model without its linears: how far off a result is that has nothing of them right.
+inline std::vector<float> logits_without_linears(const ModelSource& source, std::span<const int32_t> tokens) {
+  FloatTensors zeros;
+  for (const ModuleSlot& slot : source.slots) {
+    if (slot.role != ModuleRole::kLinear) continue;
+    zeros[slot.name + ".weight"] = std::vector<float>(num_elements(slot.shape).value());
+  }
+  return logits_with(source, zeros, tokens);
 }
 
 inline std::vector<int32_t> some_tokens(const ModelSource& source, size_t count) {

@@ -53,10 +53,10 @@ class ChatTemplate {
 
   // context: an object with messages, tools, add_generation_prompt, bos_token, eos_token... What
   // raise_exception says, an undefined name that is used, an unknown filter or an exhausted budget
-  // are errors with the line of the template. As Transformers does, it defines tools and documents
-  // (null) and add_generation_prompt (false) where they are missing, refuses an empty conversation,
-  // drops the keys of messages that are null, and passes reasoning_content on as `thinking` (and the
-  // other way round).
+  // are errors with the line of the template: kInvalidArgument of raise_exception, kDataLoss of the others.
+  // As Transformers does, it defines tools and documents (null) and add_generation_prompt (false) where they
+  // are missing, refuses an empty conversation, drops the keys of messages that are null, and passes
+  // reasoning_content on as `thinking` (and the other way round).
   Expected<RenderedChat> render(const Json& context) const;
 
  private:

@@ -131,9 +131,21 @@ TEST(ChatTemplateTest, ErrorsNameTheLineOfTheTemplate) {
 TEST(ChatTemplateTest, RaiseExceptionIsTheMessageVerbatim) {
   const auto chat = render_chat("\n\n{{ raise_exception('Roles must {alternate}') }}", one_message("x"));
   ASSERT_FALSE(chat.has_value());
+  EXPECT_EQ(chat.error().code, ErrorCode::kInvalidArgument) << "the request is wrong";
   EXPECT_EQ(chat.error().what, "Roles must {alternate}");
   EXPECT_EQ(chat.error().where, "chat template line 3");
   EXPECT_THAT(chat.error().fix, HasSubstr("change the messages"));
+}
+
+TEST(ChatTemplateTest, ATemplateThatFailsIsWrongData) {
+  for (const char* source :
+       {"{{ nothing }}x{{ nothing.more }}", "{{ 1 / 0 }}", "{{ 'x' | shoutify }}", "{{ fetch() }}",
+        "{% if x is frobnicated %}{% endif %}", "{{ 'x' + 1 }}", "{{ 'x' * 10 ** 13 }}",
+        "{{ messages.append(1) }}", "{% for i in range(10 ** 12) %}{% endfor %}"}) {
+    const auto chat = render_chat(source, one_message("x"));
+    ASSERT_FALSE(chat.has_value()) << source;
+    EXPECT_EQ(chat.error().code, ErrorCode::kDataLoss) << source << ": " << to_string(chat.error());
+  }
 }
 
 TEST(ChatTemplateTest, TheContextMustBeAnObject) {

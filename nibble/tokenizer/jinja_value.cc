@@ -163,7 +163,7 @@ Expected<Value> Budget::iterator(std::vector<Value> items, std::optional<Error> 
 }
 
 Failure raise_undefined(const Undefined& undefined) {
-  return Failure(Error{ErrorCode::kInvalidArgument, *undefined.message});
+  return Failure(Error{ErrorCode::kDataLoss, *undefined.message});
 }
 
 std::string type_name(const Value& value) {

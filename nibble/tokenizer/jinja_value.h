@@ -169,10 +169,11 @@ class Budget {
   size_t steps_left_;
 };
 
-// Wrong types, missing attributes and the like: what Python would raise.
+// Wrong types, missing attributes and the like: what Python would raise. The template came with the model, so
+// that it is data that is wrong, and not the request; of that only raise_exception speaks.
 template <class... Args>
 Failure raise(fmt::format_string<Args...> what, Args&&... args) {
-  return fail(ErrorCode::kInvalidArgument, what, std::forward<Args>(args)...);
+  return fail(ErrorCode::kDataLoss, what, std::forward<Args>(args)...);
 }
 Failure raise_undefined(const Undefined& undefined);
 

@@ -37,6 +37,10 @@ Expected<RenderedChat> Tokenizer::apply_chat_template(const Json& messages, cons
 Expected<std::vector<int32_t>> Tokenizer::encode_chat(const Json& messages) const {
   NIBBLE_TRY(const RenderedChat chat,
              apply_chat_template(messages, /*tools=*/nullptr, /*add_generation_prompt=*/true));
+  if (chat.text.empty()) {
+    return fail(ErrorCode::kDataLoss, "the chat template prints nothing for these messages")
+        .with_fix("Use another template: --chat-template FILE.");
+  }
   // The template writes BOS and the like itself.
   const EncodeOptions options = {.add_special_tokens = false, .literal = chat.literal};
   NIBBLE_TRY(Encoding encoding, encode(chat.text, options));

@@ -110,6 +110,7 @@ TEST(ChatCommand, AFullContextIsSaidBeforeAnythingIsDropped) {
   EXPECT_EQ(turns.back()["hidden_messages"].get<int>() % 2, 0);  // whole turns
   for (const Json& turn : turns) EXPECT_LT(turn["prompt_tokens"].get<int>(), 128);
   EXPECT_THAT(result.err, HasSubstr("note: the conversation has"));
+  EXPECT_THAT(result.err, HasSubstr("\ncontext: ")) << "the statistics are lines";
   EXPECT_EQ(saved(file).size(), 13u) << "nothing is lost, the system message included";
   EXPECT_EQ(saved(file)[0]["role"], "system");
 }

@@ -166,6 +166,15 @@ TEST(Convert, InterruptedLeavesNothingHalf) {
   EXPECT_FALSE(fs::exists(out));
 }
 
+TEST(Convert, SaysWhatWasWrittenAndProvedInLines) {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  const ProgramResult result = run_program({"convert", model("gptq-4b-g128"), "--to", "gptq_v2", "-o", out});
+  EXPECT_EQ(result.status, 0) << result;
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr(out + ": gptq_v2 from gptq, "), HasSubstr("\n21 of 21 modules hold")));
+}
+
 TEST(Convert, AFolderWithSomethingInItNeedsOverwrite) {
   const TemporaryFolder folder;
   ASSERT_TRUE(write_file(folder.path() / "precious", "text"));

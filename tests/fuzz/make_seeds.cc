@@ -101,6 +101,14 @@ void add_configs(Seeds& seeds) {
     seeds.add("config", name + ".generation", read(folder / "generation_config.json"));
   }
   // compressed-tensors, of which tests/data has no model.
+  seeds.add("quantization_config", "auto-round", R"({"quantization_config": {
+    "quant_method": "auto-round", "packing_format": "auto_round:auto_gptq", "bits": 4, "group_size": 128,
+    "sym": true, "data_type": "int", "extra_config": {
+      "model.layers.0.mlp.down_proj": {"bits": 8, "group_size": 32}, ".*k_proj.*": {"bits": 16},
+      "lm_head": {"bits": 8, "sym": false}}}})");
+  seeds.add("quantization_config", "auto-round-awq", R"({"quantization_config": {
+    "quant_method": "intel/auto-round", "backend": "auto_round:auto_awq", "bits": 4, "group_size": 32,
+    "sym": false, "extra_config": {"model.layers.0.mlp.down_proj": {"bits": 16}}}})");
   seeds.add("quantization_config", "compressed-tensors", R"({"quantization_config": {
     "quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head", "re:.*gate$"],
     "quantization_status": "compressed", "kv_cache_scheme": null, "config_groups": {"group_0": {
