@@ -42,6 +42,11 @@
   NIBBLE_PRAGMA(clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd," \
                                                            "avx512dq,avx512vl,avx512vnni"))),         \
                                      apply_to = function))
+#define NIBBLE_BEGIN_AVX512_VBMI                                                         \
+  NIBBLE_PRAGMA(clang attribute push(                                                    \
+      __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl," \
+                            "avx512vnni,avx512vbmi"))),                                  \
+      apply_to = function))
 #define NIBBLE_BEGIN_DOTPROD \
   NIBBLE_PRAGMA(clang attribute push(__attribute__((target("dotprod"))), apply_to = function))
 #define NIBBLE_BEGIN_I8MM \
@@ -61,6 +66,11 @@
 #define NIBBLE_BEGIN_AVX512 \
   NIBBLE_BEGIN_REGION       \
   NIBBLE_PRAGMA(GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni"))
+#define NIBBLE_BEGIN_AVX512_VBMI                                                         \
+  NIBBLE_BEGIN_REGION                                                                    \
+  NIBBLE_PRAGMA(                                                                         \
+      GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni," \
+                 "avx512vbmi"))
 #define NIBBLE_BEGIN_DOTPROD NIBBLE_BEGIN_REGION NIBBLE_PRAGMA(GCC target("arch=armv8.2-a+dotprod"))
 #define NIBBLE_BEGIN_I8MM NIBBLE_BEGIN_REGION NIBBLE_PRAGMA(GCC target("arch=armv8.2-a+dotprod+i8mm"))
 #define NIBBLE_END_TARGET NIBBLE_PRAGMA(GCC pop_options) NIBBLE_PRAGMA(GCC diagnostic pop)

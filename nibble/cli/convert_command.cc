@@ -100,7 +100,7 @@ Json to_json(const Options& options, const ConversionResult& result) {
           {"warnings", warnings()}};
 }
 
-void say(const Options& options, const ConversionResult& result) {
+void report(const Options& options, const ConversionResult& result) {
   log_line(LogLevel::kNormal, fmt::format("{}: {} from {}, {} tensors, {}", options.out.output, options.to,
                                           result.from, result.tensors, human_bytes(result.bytes)));
   std::string text =
@@ -116,10 +116,11 @@ void say(const Options& options, const ConversionResult& result) {
     text += fmt::format("; {} are floating point now", n);
   }
   log_line(LogLevel::kNormal, text);
-  if (!result.check) return;
-  log_line(LogLevel::kNormal,
-           fmt::format("beside the source: KL {:.3g} nats, the same first choice at {:.1f} % of {} tokens",
-                       result.check->kl, 100.0 * result.check->top1_agreement, result.check->tokens));
+  if (result.check) {
+    text = fmt::format("beside the source: KL {:.3g} nats, the same first choice at {:.1f} % of {} tokens",
+                       result.check->kl, 100.0 * result.check->top1_agreement, result.check->tokens);
+    log_line(LogLevel::kNormal, text);
+  }
 }
 
 Status convert_layout(const Options& options, const ModelFiles& files) {
@@ -137,7 +138,7 @@ Status convert_layout(const Options& options, const ModelFiles& files) {
     warn("the result predicts other text than the model it was made of: do not use it");
   }
   if (options.common.json) return write_json(to_json(options, result));
-  say(options, result);
+  report(options, result);
   return {};
 }
 

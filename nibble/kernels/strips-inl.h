@@ -2,8 +2,8 @@
 //   kLanes    outputs in a register, 8 or 16
 //   kStrips, kRows  of a tile, whose sums fit the registers
 //   kPackedRows     up to which nibbles are multiplied as they are
-//   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup(table, codes),
-//             broadcast_four(activations): to each lane
+//   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup_low, lookup_high(table,
+//             codes): what a table of 16 has for these; broadcast_four(activations): to each lane
 //   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
 //             constructor, since implicit functions do not get the region's instruction set
 //             centred(codes, j): byte j of each lane, less 128, as floats
@@ -39,6 +39,19 @@ struct TilePlace {
   size_t origin;  // the strip whose first output is column 0 of y
 };
 
+// The codes in the low and in the high halves of bytes, or what the table has for them.
+template <Form F>
+NIBBLE_INLINE void halves(const typename Simd::Codes& table, typename Simd::Codes both,
+                          typename Simd::Codes& low, typename Simd::Codes& high) {
+  if constexpr (F == Form::kNibbleTable) {
+    low = Simd::lookup_low(table, both);
+    high = Simd::lookup_high(table, both);
+  } else {
+    low = Simd::low(both);
+    high = Simd::high(both);
+  }
+}
+
 // A line of codes as bytes: the first four inputs of its eight in `low` and the others in `high`, or all in
 // `low` where they are bytes already.
 template <Form F, bool kOneToken>
@@ -48,14 +61,7 @@ NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* l
     kOneToken ? Simd::prefetch_near(line + kPrefetchNear) : Simd::prefetch(line + kPrefetchFar);
   }
   low = Simd::load_codes(line);
-  if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) {
-    high = Simd::high(low);
-    low = Simd::low(low);
-  }
-  if constexpr (F == Form::kNibbleTable) {
-    low = Simd::lookup(table, low);
-    high = Simd::lookup(table, high);
-  }
+  if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) halves<F>(table, low, low, high);
 }
 
 // Loops over the sums of a tile are pack expansions: GCC keeps an array in registers only where its indices
@@ -244,13 +250,9 @@ void unpack_strip(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
   for (size_t offset = 0; offset < w.strip_bytes(); offset += kLineBytes) {
     for (size_t part = 0; part < kLineBytes; part += 4 * Simd::kLanes) {
       Simd::prefetch(codes + offset + part + kPrefetchFar);
-      const typename Simd::Codes c = Simd::load_codes(codes + offset + part);
-      typename Simd::Codes low = Simd::low(c);
-      typename Simd::Codes high = Simd::high(c);
-      if constexpr (F == Form::kNibbleTable) {
-        low = Simd::lookup(table, low);
-        high = Simd::lookup(table, high);
-      }
+      typename Simd::Codes low;
+      typename Simd::Codes high;
+      halves<F>(table, Simd::load_codes(codes + offset + part), low, high);
       Simd::store_codes(bytes + 2 * offset + part, low);
       Simd::store_codes(bytes + 2 * offset + kLineBytes + part, high);
     }

@@ -20,10 +20,20 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
   outliers_product(w, strip, x, outliers, sums);
 }
 
+#if NIBBLE_X86
+bool has_vbmi() {
+  static const bool has = __builtin_cpu_supports("avx512vbmi");
+  return has;
+}
+#endif
+
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
-  if (target >= CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
+  if (target >= CpuTarget::kAvx512) {
+    const bool by_table = w.form == CodeForm::kNibbleTable && has_vbmi();
+    return (by_table ? strips_product_avx512_vbmi : strips_product_avx512)(w, x, begin, end, y, scratch);
+  }
   if (target == CpuTarget::kAvxVnni) return strips_product_avx_vnni(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvx2) return strips_product_avx2(w, x, begin, end, y, scratch);
 #elif NIBBLE_ARM

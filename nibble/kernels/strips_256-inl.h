@@ -22,7 +22,8 @@ struct Simd256 {
   static NIBBLE_INLINE Codes high(Codes c) {
     return _mm256_and_si256(_mm256_srli_epi16(c, 4), _mm256_set1_epi8(0x0F));
   }
-  static NIBBLE_INLINE Codes lookup(Codes table, Codes c) { return _mm256_shuffle_epi8(table, c); }
+  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) { return _mm256_shuffle_epi8(table, low(c)); }
+  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) { return _mm256_shuffle_epi8(table, high(c)); }
 
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     int32_t bits;

@@ -1,4 +1,5 @@
-// The Simd of strips-inl.h on AVX-512. Inside the region of the including file.
+// The Simd of strips-inl.h on AVX-512. Inside the region of the including file, which defines
+// NIBBLE_STRIPS_VBMI where that has AVX-512 VBMI.
 
 namespace nibble::kernels {
 namespace {
@@ -27,7 +28,17 @@ struct Simd {
     std::memcpy(&bits, four, sizeof(bits));
     return _mm512_set1_epi32(bits);
   }
-  static NIBBLE_INLINE Codes lookup(Codes table, Codes c) { return _mm512_shuffle_epi8(table, c); }
+#ifdef NIBBLE_STRIPS_VBMI
+  // vpermb takes six bits of an index, and the table of sixteen is there four times: what stands above a code
+  // does not matter, and codes need not be masked. A codebook costs as much as integers then.
+  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) { return _mm512_permutexvar_epi8(c, table); }
+  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) {
+    return _mm512_permutexvar_epi8(_mm512_srli_epi16(c, 4), table);
+  }
+#else
+  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) { return _mm512_shuffle_epi8(table, low(c)); }
+  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) { return _mm512_shuffle_epi8(table, high(c)); }
+#endif
 
   template <Form>
   struct Sum {

@@ -41,6 +41,10 @@ struct SimdNeon {
     return {vqtbl1q_u8(table.a, c.a), vqtbl1q_u8(table.a, c.b), vqtbl1q_u8(table.a, c.c),
             vqtbl1q_u8(table.a, c.d)};
   }
+  static NIBBLE_INLINE Codes lookup_low(const Codes& table, const Codes& c) { return lookup(table, low(c)); }
+  static NIBBLE_INLINE Codes lookup_high(const Codes& table, const Codes& c) {
+    return lookup(table, high(c));
+  }
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     uint32_t bits;
     std::memcpy(&bits, four, sizeof(bits));

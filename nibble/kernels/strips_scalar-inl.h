@@ -47,8 +47,12 @@ struct Simd {
     for (size_t l = 0; l < kLanes; ++l) std::memcpy(c.byte + 4 * l, four, 4);
     return c;
   }
-  static Codes lookup(const Codes& table, Codes c) {
-    for (uint8_t& b : c.byte) b = table.byte[b];
+  static Codes lookup_low(const Codes& table, Codes c) {
+    for (uint8_t& b : c.byte) b = table.byte[b & 0x0F];
+    return c;
+  }
+  static Codes lookup_high(const Codes& table, Codes c) {
+    for (uint8_t& b : c.byte) b = table.byte[b >> 4];
     return c;
   }
 

@@ -26,6 +26,12 @@ void strips_product_dotprod(const Strips& w, const QuantizedInputs& x, size_t be
 void strips_product_i8mm(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                          MatrixView<float> y, uint8_t* scratch);
 
+// The same for a codebook, with the byte permutation of AVX-512 VBMI (Ice Lake, Zen 4). has_vbmi(): whether
+// this machine has that; only where it has AVX-512.
+bool has_vbmi();
+void strips_product_avx512_vbmi(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                                MatrixView<float> y, uint8_t* scratch);
+
 void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,
                            float* sums);
 void strip_outliers_avx2(const Strips& w, size_t strip, const float* x, std::span<const uint32_t> outliers,

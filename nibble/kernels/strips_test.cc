@@ -8,8 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#include "nibble/base/aligned_buffer.h"
+#include "nibble/base/simd_region.h"
 #include "nibble/base/thread_pool.h"
 #include "nibble/kernels/strip_matrix.h"
+#include "nibble/kernels/strips_targets.h"
 #include "nibble/kernels/test_tokens.h"
 #include "nibble/kernels/test_weights.h"
 
@@ -127,6 +130,33 @@ TEST(Strips, EveryTargetGivesTheSameBytes) {
     }
   }
 }
+
+#if NIBBLE_X86
+// With VBMI codebooks take another way, and strips_product() does not try the one of older processors.
+TEST(Strips, CodebooksGiveTheSameBytesWithAndWithoutVbmi) {
+  const auto targets = supported_cpu_targets();
+  if (std::ranges::find(targets, CpuTarget::kAvx512) == targets.end() || !has_vbmi()) {
+    GTEST_SKIP() << "no AVX-512 VBMI";
+  }
+  ThreadPool pool(1);
+  for (const WeightCase& c : strip_cases()) {
+    const StripMatrix matrix(random_weight(c, 14), pool);
+    const Strips w = matrix.view();
+    for (const size_t count : {1, 3, 12, 27}) {  // from nibbles, and from unpacked bytes
+      const Tokens tokens(matrix, count, CpuTarget::kScalar);
+      std::vector<float> y[2] = {std::vector<float>(count * w.out_features), {}};
+      y[1] = y[0];
+      AlignedBuffer scratch(strips_scratch_bytes(w));
+      const auto all = [&](std::vector<float>& out) {
+        return MatrixView<float>(out.data(), count, w.out_features);
+      };
+      strips_product_avx512(w, tokens.view, 0, w.num_strips(), all(y[0]), scratch.as<uint8_t>());
+      strips_product_avx512_vbmi(w, tokens.view, 0, w.num_strips(), all(y[1]), scratch.as<uint8_t>());
+      EXPECT_EQ(std::memcmp(y[0].data(), y[1].data(), y[0].size() * sizeof(float)), 0) << c.name() << count;
+    }
+  }
+}
+#endif
 
 TEST(Strips, ARowGivesTheSameBytesInAnyTile) {
   ThreadPool pool(1);

@@ -113,6 +113,10 @@ void BM_Gptq4(benchmark::State& state) {
 void BM_Gptq4Exact(benchmark::State& state) {
   quantized(state, {WeightFormula::kAffine, 4096, 4096, 4, 128}, ComputeMode::kF32);
 }
+// A prompt through a layer of the 1.1B shape, whose codes and activations stay in a core's caches.
+void BM_Gptq4Prompt(benchmark::State& state) {
+  quantized(state, {WeightFormula::kAffine, 2048, 2048, 4, 128}, ComputeMode::kAuto);
+}
 void BM_Nf4(benchmark::State& state) {
   quantized(state, {WeightFormula::kCodebook, 4096, 4096, 4, 64}, ComputeMode::kAuto);
 }
@@ -141,6 +145,7 @@ void token_counts(benchmark::internal::Benchmark* bench) {
   for (const int64_t tokens : {1, 4, 8, 64, 256}) bench->Arg(tokens)->ArgName("tokens");
 }
 BENCHMARK(BM_Gptq4)->Apply(token_counts);
+BENCHMARK(BM_Gptq4Prompt)->Arg(510)->ArgName("tokens");
 BENCHMARK(BM_Nf4)->Apply(token_counts);
 BENCHMARK(BM_Gptq8)->Apply(token_counts);
 BENCHMARK(BM_LlmInt8)->Apply(token_counts);
