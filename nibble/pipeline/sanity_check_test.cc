@@ -72,7 +72,7 @@ void quantize_to(const std::filesystem::path& original, const std::filesystem::p
   options.check = false;
   // Sizes that the layout cannot hold: in llama_bias, DeepSeek's, Qwen's mixtures.
   for (const char* const misfit :
-       {".*\\.[kv]_proj", ".*\\.(q_a|q_b|kv_a)_proj.*", ".*\\.mlp\\.(shared_)?experts\\..*"}) {
+       {".*\\.[kqv]_proj", ".*\\.(q_a|q_b|kv_a|kv_b|o)_proj.*", ".*\\.mlp\\.(shared_)?experts\\..*"}) {
     std::get<GPTQConfig>(options.config).dynamic.push_back({misfit, true, Json::object()});
   }
   const auto done = quantize_model(find_model(original.string()).value(), folder, options, pool);
