@@ -23,6 +23,10 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
+  constexpr size_t kFillsATile = 16;
+  if (target == CpuTarget::kAmx && x.rows >= kFillsATile) {
+    return strips_product_amx(w, x, begin, end, y, scratch);
+  }
   if (target >= CpuTarget::kAvx512) return strips_product_avx512(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvxVnni) return strips_product_avx_vnni(w, x, begin, end, y, scratch);
   if (target == CpuTarget::kAvx2) return strips_product_avx2(w, x, begin, end, y, scratch);
