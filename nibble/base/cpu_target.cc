@@ -13,6 +13,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -24,7 +26,7 @@ namespace {
 constexpr std::array kTargets = {CpuTarget::kScalar, CpuTarget::kNeon, CpuTarget::kDotprod, CpuTarget::kI8mm};
 #else
 constexpr std::array kTargets = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvxVnni,
-                                 CpuTarget::kAvx512};
+                                 CpuTarget::kAvx512, CpuTarget::kAmx};
 #endif
 
 #if defined(__x86_64__)
@@ -36,6 +38,26 @@ bool has_avx_vnni() {
   unsigned edx = 0;
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 4) != 0;
 }
+
+// The processor has tiles of bytes (leaf 7.0, EDX bits 24 and 25), the system saves them (register XCR0, bits
+// 17 and 18), and grants their 8 KB of every thread's state to this process, for which it wants to be asked.
+bool has_amx() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  constexpr unsigned kSystemUsesXsave = 1u << 27;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & kSystemUsesXsave) == 0) return false;
+  constexpr unsigned kTilesOfBytes = 3u << 24;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kTilesOfBytes) != kTilesOfBytes)
+    return false;
+  asm("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  constexpr unsigned kTileState = 3u << 17;
+  if ((eax & kTileState) != kTileState) return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
 #endif
 
 bool is_supported(CpuTarget target) {
@@ -45,9 +67,10 @@ bool is_supported(CpuTarget target) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (target == CpuTarget::kAvx2) return avx2;
   if (target == CpuTarget::kAvxVnni) return avx2 && has_avx_vnni();
-  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  return target == CpuTarget::kAmx ? avx512 && has_amx() : avx512;
 #elif defined(__aarch64__)
   // Bits of the Linux kernel's interface; the C library's headers may be older than the processor.
   constexpr unsigned long kHwcapDotprod = 1ul << 20;
@@ -100,6 +123,8 @@ std::string_view cpu_target_name(CpuTarget target) {
       return "avxvnni";
     case CpuTarget::kAvx512:
       return "avx512";
+    case CpuTarget::kAmx:
+      return "amx";
     case CpuTarget::kNeon:
       return "neon";
     case CpuTarget::kDotprod:

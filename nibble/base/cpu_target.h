@@ -14,12 +14,13 @@ namespace nibble {
 //   kAvx2     AVX2, FMA, F16C
 //   kAvxVnni  the same, and the 256-bit integer dot product of processors without AVX-512
 //   kAvx512   AVX-512 F/BW/CD/DQ/VL, and VNNI for integer dot products
+//   kAmx      kAvx512, and AMX-INT8: products of tiles of bytes, for prompts
 //   kNeon     what every 64-bit ARM processor has
 //   kDotprod  and its integer dot products (Armv8.2 FEAT_DotProd)
 //   kI8mm     and those of unsigned with signed bytes, and of small matrices (Armv8.2 FEAT_I8MM)
 // Code for one of them runs on all that are greater on the same kind of processor, but for kAvxVnni on
 // kAvx512.
-enum class CpuTarget { kScalar, kAvx2, kAvxVnni, kAvx512, kNeon, kDotprod, kI8mm };
+enum class CpuTarget { kScalar, kAvx2, kAvxVnni, kAvx512, kAmx, kNeon, kDotprod, kI8mm };
 
 std::string_view cpu_target_name(CpuTarget target);  // "avxvnni", as NIBBLE_CPU spells it
 

@@ -18,13 +18,13 @@ struct Row {
 
 const std::vector<Row>& rows() {
   static const std::vector<Row> kRows = {
-      {"avx2", {"avx2", "fma", "f16c"}, {"avx2", "avxvnni", "avx512"}},
+      {"avx2", {"avx2", "fma", "f16c"}, {"avx2", "avxvnni", "avx512", "amx"}},
       {"avx-vnni", {"avx_vnni"}, {"avxvnni"}},
-      {"avx512", {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, {"avx512"}},
-      {"avx512-vnni", {"avx512_vnni"}, {"avx512"}},
+      {"avx512", {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, {"avx512", "amx"}},
+      {"avx512-vnni", {"avx512_vnni"}, {"avx512", "amx"}},
       {"avx512-bf16", {"avx512_bf16"}, {}},
       {"avx512-fp16", {"avx512_fp16"}, {}},
-      {"amx-int8", {"amx_tile", "amx_int8"}, {}},
+      {"amx-int8", {"amx_tile", "amx_int8"}, {"amx"}},
       {"amx-bf16", {"amx_tile", "amx_bf16"}, {}},
       {"neon", {"asimd"}, {"neon", "dotprod", "i8mm"}, true},
       {"dotprod", {"asimddp"}, {"dotprod"}, true},

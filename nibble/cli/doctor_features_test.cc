@@ -33,6 +33,18 @@ TEST(CpuFeatures, OfALowerRequestAreNotUsed) {
   EXPECT_EQ(state_of(cpu_features(kServer, kTargets, CpuTarget::kScalar), "avx2"), FeatureState::kPassedOver);
 }
 
+TEST(CpuFeatures, OfAmxAreUsedWithThoseOfAvx512) {
+  constexpr CpuTarget kAll[] = {CpuTarget::kScalar, CpuTarget::kAvx2, CpuTarget::kAvx512, CpuTarget::kAmx};
+  std::vector<std::string> flags = kServer;
+  flags.insert(flags.end(), {"amx_tile", "amx_int8", "amx_bf16"});
+  const auto features = cpu_features(flags, kAll, CpuTarget::kAmx);
+  EXPECT_EQ(state_of(features, "amx-int8"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "avx512-vnni"), FeatureState::kUsed);
+  EXPECT_EQ(state_of(features, "amx-bf16"), FeatureState::kNoKernel);
+  // The system does not grant the tiles: nothing runs on them.
+  EXPECT_EQ(state_of(cpu_features(flags, kTargets, CpuTarget::kAvx512), "amx-int8"), FeatureState::kNoKernel);
+}
+
 TEST(CpuFeatures, NeedAllOfTheirFlags) {
   const auto features = cpu_features({"avx2", "amx_int8"}, {kTargets, 1}, CpuTarget::kScalar);
   EXPECT_EQ(state_of(features, "avx2"), FeatureState::kNotFound);

@@ -30,6 +30,10 @@ bool has_vbmi() {
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
+  constexpr size_t kFillsATile = 16;
+  if (target == CpuTarget::kAmx && x.rows >= kFillsATile) {
+    return strips_product_amx(w, x, begin, end, y, scratch);
+  }
   if (target >= CpuTarget::kAvx512) {
     const bool by_table = w.form == CodeForm::kNibbleTable && has_vbmi();
     return (by_table ? strips_product_avx512_vbmi : strips_product_avx512)(w, x, begin, end, y, scratch);

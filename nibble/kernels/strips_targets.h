@@ -19,6 +19,9 @@ void strips_product_avx_vnni(const Strips& w, const QuantizedInputs& x, size_t b
                              MatrixView<float> y, uint8_t* scratch);
 void strips_product_avx512(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                            MatrixView<float> y, uint8_t* scratch);
+// For many rows, 16 at least; for fewer, and for outliers, what is there for AVX-512.
+void strips_product_amx(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                        MatrixView<float> y, uint8_t* scratch);
 void strips_product_neon(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                          MatrixView<float> y, uint8_t* scratch);
 void strips_product_dotprod(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,

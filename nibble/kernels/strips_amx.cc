@@ -1,0 +1,31 @@
+#include <cstring>
+#include <utility>
+
+#include "nibble/base/simd_region.h"
+#include "nibble/kernels/amx_tiles.h"
+#include "nibble/kernels/strips_targets.h"
+
+#if NIBBLE_X86
+#include <immintrin.h>
+
+NIBBLE_BEGIN_AVX512
+
+#include "nibble/kernels/strips_512-inl.h"
+
+#include "nibble/kernels/strips-inl.h"
+
+#include "nibble/kernels/strips_amx-inl.h"
+#include "nibble/kernels/strips_wide-inl.h"
+
+namespace nibble::kernels {
+
+void strips_product_amx(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
+                        MatrixView<float> y, uint8_t* scratch) {
+  wide_product<AmxDots<AmxTiles>>(w, x, begin, end, y, scratch);
+}
+
+}  // namespace nibble::kernels
+
+NIBBLE_END_TARGET
+
+#endif  // NIBBLE_X86
