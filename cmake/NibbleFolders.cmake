@@ -1,6 +1,6 @@
-# nibble_folder(NAME [LINK library...])
+# nibble_folder(NAME [LINK library...] [WITHOUT folder...])
 # One folder under nibble/ becomes the library nibble_NAME, which links the folders declared before
-# it, the test program NAME_tests (from *_test.cc) and the benchmark NAME_bench (from *_bench.cc).
+# it (but for those WITHOUT which its tests are to be built), the test program NAME_tests (from *_test.cc) and the benchmark NAME_bench (from *_bench.cc).
 
 add_library(nibble_options INTERFACE)
 target_include_directories(nibble_options INTERFACE ${PROJECT_SOURCE_DIR})
@@ -37,7 +37,7 @@ function(nibble_test name)
 endfunction()
 
 function(nibble_folder name)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LINK;WITHOUT" ${ARGN})
   set(folder ${PROJECT_SOURCE_DIR}/nibble/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cc)
   set(tests ${sources})
@@ -46,6 +46,8 @@ function(nibble_folder name)
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER sources EXCLUDE REGEX "(_test|_bench|/main)\\.cc$")
   get_property(earlier GLOBAL PROPERTY NIBBLE_FOLDERS)
+  list(TRANSFORM ARG_WITHOUT PREPEND nibble_)
+  list(REMOVE_ITEM earlier ${ARG_WITHOUT})
 
   if(sources)
     add_library(nibble_${name} STATIC ${sources})
