@@ -55,6 +55,7 @@ Json to_json(const ModelSummary& summary) {
       {"model_type", summary.model_type},
       {"supported", summary.supported},
       {"parameters", summary.parameters},
+      {"active_parameters", summary.active_parameters},
       {"quantization", quantization},
       {"bytes",
        {{"linear", bytes.linear},
@@ -82,7 +83,10 @@ std::string to_text(const ModelSummary& summary) {
   line("architecture", fmt::format("{} ({}){}", summary.architecture.empty() ? "?" : summary.architecture,
                                    summary.model_type.empty() ? "no model_type" : summary.model_type,
                                    summary.supported ? "" : ", which Nibble cannot run"));
-  line("parameters", human_count(summary.parameters));
+  line("parameters", summary.active_parameters == summary.parameters
+                         ? human_count(summary.parameters)
+                         : fmt::format("{}, of which a token meets {}", human_count(summary.parameters),
+                                       human_count(summary.active_parameters)));
   line("quantization", summary.method);
   line("linear layers", layout_text(summary.layout));
   for (size_t i = 0; i < std::min(kShownExceptions, summary.exceptions.size()); ++i) {

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "nibble/models/architecture.h"
 #include "nibble/models/inspect_files.h"
 #include "nibble/models/inspect_tokenizer.h"
 #include "nibble/quantization/formats/formats.h"
@@ -68,13 +69,20 @@ struct WeightCensus {
   std::map<std::string, WeightLayout> layouts;  // of linear layers and the head, by module
   BytesByClass bytes;
   size_t parameters = 0;
+  size_t expert_parameters = 0;  // of experts that a router chooses from
   size_t linear_weights = 0;
   size_t linear_weight_bytes = 0;
   size_t quantized_modules = 0;
 };
 
+// experts: the list of them in a block ("mlp.experts"); empty where there is none.
+bool is_expert(std::string_view module, std::string_view experts) {
+  return !experts.empty() && module.find(fmt::format(".{}.", experts)) != module.npos;
+}
+
 Status add_quantized(const Checkpoint& checkpoint, const QuantizationConfig& config,
-                     int64_t config_group_size, const std::string& module, WeightCensus& census) {
+                     int64_t config_group_size, const std::string& module, std::string_view experts,
+                     WeightCensus& census) {
   NIBBLE_TRY(const ModuleSummary summary, summarize_module(checkpoint, module, config));
   int64_t group_size = static_cast<int64_t>(summary.group_size);
   // One group for all inputs is -1, unless the file calls it by its size.
@@ -84,6 +92,7 @@ Status add_quantized(const Checkpoint& checkpoint, const QuantizationConfig& con
   bytes_of(census.bytes, kind) += summary.stored_bytes;
   const size_t weights = num_elements({summary.out_features, summary.in_features}).value_or(0);
   census.parameters += weights;
+  if (is_expert(module, experts)) census.expert_parameters += weights;
   ++census.quantized_modules;
   if (kind == TensorClass::kLinear) {
     census.linear_weights += weights;
@@ -92,8 +101,8 @@ Status add_quantized(const Checkpoint& checkpoint, const QuantizationConfig& con
   return {};
 }
 
-void add_float(const std::string& name, const TensorInfo& info, bool tied, const WeightCensus& quantized,
-               WeightCensus& census) {
+void add_float(const std::string& name, const TensorInfo& info, bool tied, std::string_view experts,
+               const WeightCensus& quantized, WeightCensus& census) {
   const std::string module(module_of(name));
   const bool is_weight = last_part(name) == "weight";
   TensorClass kind = class_of_module(module);
@@ -109,6 +118,7 @@ void add_float(const std::string& name, const TensorInfo& info, bool tied, const
   if (is_buffer(name) || is_copy) return;
   const size_t elements = num_elements(info.shape).value_or(0);
   census.parameters += elements;
+  if (is_expert(module, experts)) census.expert_parameters += elements;
   if (kind == TensorClass::kLinear && info.shape.size() >= 2) {
     census.linear_weights += elements;
     census.linear_weight_bytes += bytes;
@@ -120,7 +130,8 @@ void add_float(const std::string& name, const TensorInfo& info, bool tied, const
 }
 
 Expected<WeightCensus> count_weights(const Checkpoint& checkpoint,
-                                     const std::optional<QuantizationConfig>& config, bool tied) {
+                                     const std::optional<QuantizationConfig>& config, bool tied,
+                                     std::string_view experts) {
   WeightCensus census;
   std::set<std::string> consumed;
   if (config) {
@@ -128,13 +139,13 @@ Expected<WeightCensus> count_weights(const Checkpoint& checkpoint,
     if (const auto* gptq = std::get_if<GPTQConfig>(&*config)) group_size = gptq->group_size;
     if (const auto* awq = std::get_if<AwqConfig>(&*config)) group_size = awq->group_size;
     for (const std::string& module : quantized_modules(checkpoint)) {
-      NIBBLE_RETURN_IF_ERROR(add_quantized(checkpoint, *config, group_size, module, census));
+      NIBBLE_RETURN_IF_ERROR(add_quantized(checkpoint, *config, group_size, module, experts, census));
       for (std::string& name : tensors_of_module(checkpoint, module)) consumed.insert(std::move(name));
     }
   }
   const WeightCensus quantized = census;
   for (const auto& [name, info] : checkpoint.tensors()) {
-    if (consumed.count(name) == 0) add_float(name, info, tied, quantized, census);
+    if (consumed.count(name) == 0) add_float(name, info, tied, experts, quantized, census);
   }
   return census;
 }
@@ -236,11 +247,20 @@ Expected<ModelSummary> inspect_model(const ModelFiles& files) {
   summary.method = quantization ? std::string(quant_method(*quantization)) : "none";
   const bool tied = opened.config ? opened.config->tie_word_embeddings
                                   : json.value("tie_word_embeddings", Json(false)) == true;
+  DecoderSpec spec;
+  if (opened.supported) {
+    NIBBLE_TRY(spec, make_decoder_spec(*opened.config));
+  }
   NIBBLE_TRY(const WeightCensus census,
-             at(files.name, count_weights(*opened.checkpoint, quantization, tied)));
+             at(files.name, count_weights(*opened.checkpoint, quantization, tied, spec.names.block.experts)));
   split_layouts(census, summary);
   summary.quantized_modules = census.quantized_modules;
   summary.parameters = census.parameters;
+  summary.active_parameters = census.parameters;
+  if (spec.num_experts > 0) {
+    const size_t each = census.expert_parameters / spec.num_experts;  // in all blocks
+    summary.active_parameters -= each * (spec.num_experts - spec.experts_per_token);
+  }
   summary.bytes = census.bytes;
   summary.file_bytes = opened.checkpoint->file_bytes();
   summary.linear_bits_per_weight = bits_each(census.linear_weight_bytes, census.linear_weights);

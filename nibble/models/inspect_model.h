@@ -40,6 +40,7 @@ struct ModelSummary {
   std::string model_type;
   bool supported = false;  // whether Nibble runs it
   size_t parameters = 0;
+  size_t active_parameters = 0;  // that a token meets; fewer in a mixture of experts
 
   std::string method;   // "none", "gptq", "awq", "bitsandbytes"
   WeightLayout layout;  // of most linear layers

@@ -165,5 +165,28 @@ TEST(InspectArchitectures, EveryOneIsSupportedAndAddsUp) {
   }
 }
 
+// Two of four experts for a token: half of their weights, and all of the rest with the shared ones.
+TEST(InspectArchitectures, ATokenMeetsSomeOfTheExperts) {
+  struct Mixture {
+    const char* name;
+    size_t parameters;
+    size_t of_experts;
+  };
+  for (const Mixture& mixture : {Mixture{"mixtral", 254784, 196608}, Mixture{"qwen2_moe", 169152, 73728},
+                                 Mixture{"deepseek_v2", 122496, 24576}, Mixture{"qwen3", 0, 0}}) {
+    const std::string folder = (data_folder() / "architectures" / mixture.name).string();
+    const ProgramResult result = run_program({"inspect", folder, "--json"});
+    ASSERT_EQ(result.status, 0) << mixture.name << "\n" << result;
+    const Json json = result.json();
+    if (mixture.of_experts == 0) {
+      EXPECT_EQ(json["active_parameters"], json["parameters"]) << mixture.name;
+      continue;
+    }
+    EXPECT_EQ(json["parameters"], mixture.parameters) << mixture.name;
+    EXPECT_EQ(json["active_parameters"], mixture.parameters - mixture.of_experts / 2) << mixture.name;
+    EXPECT_THAT(run_program({"inspect", folder}).out, HasSubstr("of which a token meets")) << mixture.name;
+  }
+}
+
 }  // namespace
 }  // namespace nibble::test
