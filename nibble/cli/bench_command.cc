@@ -9,6 +9,7 @@
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
+#include "nibble/cli/stay_on_node.h"
 #include "nibble/evaluation/speed_table.h"
 
 namespace nibble::cli {
@@ -78,6 +79,10 @@ Status run(const Options& options) {
         .with_fix("Name a folder, a name in the Hugging Face cache (org/name), or a .gguf file.");
   }
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.revision));
+  if (options.models.size() == 1) {
+    const size_t most = options.threads.empty() ? 0 : *std::ranges::max_element(options.threads);
+    stay_on_node({options.models.front(), options.revision}, most);
+  }
   NIBBLE_TRY(const BenchOptions bench, to_bench_options(options));
   for (const std::string& model : options.models) {
     NIBBLE_RETURN_IF_ERROR(offer_pull({model, options.revision}, options.common));

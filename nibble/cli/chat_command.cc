@@ -6,6 +6,7 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/loaded_model.h"
 #include "nibble/cli/pull_model.h"
+#include "nibble/cli/stay_on_node.h"
 
 namespace nibble::cli {
 namespace {
@@ -14,6 +15,7 @@ Status chat(const AnswerOptions& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_RETURN_IF_ERROR(check_answer_options(options));
+  stay_on_node(options.model, options.common.num_threads());
   ThreadPool pool(options.common.num_threads());
   NIBBLE_TRY(LoadedModel loaded, load_model(options, pool));
   if (!loaded.chat) {

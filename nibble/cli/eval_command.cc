@@ -7,6 +7,7 @@
 #include "nibble/cli/evaluation_options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
+#include "nibble/cli/stay_on_node.h"
 #include "nibble/evaluation/layer_comparison.h"
 #include "nibble/evaluation/quality.h"
 #include "nibble/evaluation/score_text.h"
@@ -90,6 +91,7 @@ Status evaluate(const Options& options) {
   NIBBLE_TRY(const std::vector<Question> questions, read_questions(options.tasks));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
+  stay_on_node(options.model, options.common.num_threads());
   ThreadPool pool(options.common.num_threads());
   NIBBLE_TRY(const auto model, AutoModelForCausalLM::from_pretrained(options.model.model, load, pool));
   NIBBLE_TRY(const TextWindows windows,

@@ -14,6 +14,7 @@
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
+#include "nibble/cli/stay_on_node.h"
 #include "nibble/nn/kv_cache.h"
 
 namespace nibble::cli {
@@ -111,6 +112,7 @@ Status run(const Options& options) {
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   NIBBLE_RETURN_IF_ERROR(check_output_file(options.output, options.force));
   NIBBLE_TRY(const InputIds input, read_input_ids(options.input_ids));
+  stay_on_node(options.model, options.common.num_threads());
   ThreadPool pool(options.common.num_threads());
   NIBBLE_TRY(const auto model, AutoModelForCausalLM::from_pretrained(options.model.model, load, pool));
   if (options.load.ctx_size && input.length > static_cast<size_t>(*options.load.ctx_size)) {

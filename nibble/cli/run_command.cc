@@ -11,6 +11,7 @@
 #include "nibble/cli/loaded_model.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
+#include "nibble/cli/stay_on_node.h"
 
 namespace nibble::cli {
 namespace {
@@ -84,6 +85,7 @@ Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(check_answer_options(options));
   NIBBLE_TRY(const std::optional<std::string> prompt, find_prompt(options));
 
+  stay_on_node(options.model, options.common.num_threads());
   ThreadPool pool(options.common.num_threads());
   NIBBLE_TRY(LoadedModel loaded, load_model(options, pool));
   if (!prompt) return run_chat(options, loaded, pool);
