@@ -1,6 +1,7 @@
 # nibble_folder(NAME [LINK library...] [WITHOUT folder...])
-# One folder under nibble/ becomes the library nibble_NAME, which links the folders declared before
-# it (but for those WITHOUT which its tests are to be built), the test program NAME_tests (from *_test.cc) and the benchmark NAME_bench (from *_bench.cc).
+# One folder under nibble/ becomes the library nibble_NAME, which links the folders declared before it (but for those
+# WITHOUT which its tests are to be built), the test program NAME_tests (from *_test.cc) and the benchmark NAME_bench
+# (from *_bench.cc).
 
 add_library(nibble_options INTERFACE)
 target_include_directories(nibble_options INTERFACE ${PROJECT_SOURCE_DIR})
