@@ -181,7 +181,7 @@ TEST(GPTQConfig, NewConfigurationHasTheKeysOfGptqModel) {
     "quant_method": "gptq", "format": "gptq", "checkpoint_format": "gptq", "pack_dtype": "int32",
     "meta": {"damp_percent": 0.05, "static_groups": false, "true_sequential": true, "act_group_aware": true,
     "quantizer": ["nibble:0.1.0"], "mse": 2.4, "nibble": {"effort": "best"}}, "sym": true,
-    "dynamic": {"+:a": {"bits": 8}, "-:b": {}}})"));
+    "dynamic": {"-:b": {}, "+:a": {"bits": 8}}})"));  // GPTQModel takes the first that matches
 
   // No key that GPTQModel itself would not write, and what is read back says the same.
   const Json theirs = read_test_json("models/gptq-4b-dynamic/config.json").value()["quantization_config"];

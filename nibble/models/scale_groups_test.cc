@@ -90,7 +90,9 @@ TEST(ScaleGroups, OfEveryArchitecture) {
                                    "self_attn.kv_a_layernorm -> self_attn.kv_b_proj"};
   const std::map<std::string, Lines> expected = {
       {"deepseek_v2", with_mlp(deepseek_attention, experts_with_shared(4, "shared_experts", ""))},
+      {"deepseek_v2_groups", with_mlp(deepseek_low_rank, experts_with_shared(6, "shared_experts", ""))},
       {"deepseek_v3", with_mlp(deepseek_low_rank, experts_with_shared(8, "shared_experts", ""))},
+      {"deepseek_v3_halves", with_mlp(deepseek_attention, experts_with_shared(6, "shared_experts", ""))},
       {"qwen2_moe", with_mlp({kQkv}, experts_with_shared(4, "shared_expert", " [mlp.shared_expert_gate]"))},
       {"qwen3_moe", with_mlp({kQkv}, experts_with_shared(4, "", ""))},
       {"gemma", kLlama},
@@ -143,7 +145,9 @@ TEST(ScaleGroups, OfEveryArchitecture) {
   const std::map<std::string, Lines> expected_of_dense = {
       {"qwen3_moe", kLlama},
       {"deepseek_v2", with_mlp(deepseek_attention, {kGateUp, kDown})},
+      {"deepseek_v2_groups", with_mlp(deepseek_low_rank, {kGateUp, kDown})},
       {"deepseek_v3", with_mlp(deepseek_low_rank, {kGateUp, kDown})},
+      {"deepseek_v3_halves", with_mlp(deepseek_attention, {kGateUp, kDown})},
   };
   for (const std::string& name : test::architecture_names()) {
     ASSERT_TRUE(expected.contains(name)) << name << ": say here what its groups are";
