@@ -21,9 +21,11 @@ if(NIBBLE_BUILD_BENCHMARKS)
   find_package(benchmark REQUIRED)
 endif()
 
-# nibble_test(NAME SOURCES file... [LINK library...] [LABELS label...] [TIMEOUT seconds])
+# nibble_test(NAME SOURCES file... [LINK library...] [LABELS label...] [TIMEOUT seconds] [TOGETHER word...])
+# Each case is a test of its own, in a process of its own, but for those whose names have a word of TOGETHER: they
+# are one test for each word.
 function(nibble_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;TOGETHER" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()
@@ -33,7 +35,13 @@ function(nibble_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE nibble_test_support ${ARG_LINK} nibble_options
     rapidcheck GTest::gtest_main GTest::gmock)
-  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES
+  set(alone "*-")
+  foreach(word ${ARG_TOGETHER})
+    string(APPEND alone "*${word}*:")
+    add_test(NAME ${name}.${word} COMMAND ${name} --gtest_brief=1 "--gtest_filter=*${word}*")
+    set_tests_properties(${name}.${word} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  endforeach()
+  gtest_discover_tests(${name} TEST_FILTER "${alone}" TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
