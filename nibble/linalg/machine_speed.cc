@@ -93,6 +93,13 @@ Peak best_peak(double seconds, ThreadPool& pool, Work work) {
 Peak scaled(Peak peak, double factor) { return {peak.one_thread * factor, peak.all_threads * factor}; }
 
 // 16 MiB per thread and piece, or what there is: long enough to time, short enough to lose a disturbed one.
+// Pages that nobody has written are all the kernel's one page of zeros, which a cache holds.
+AlignedBuffer written_buffer(size_t bytes) {
+  AlignedBuffer buffer(bytes);
+  std::memset(buffer.data(), 1, buffer.size());
+  return buffer;
+}
+
 size_t piece_bytes(size_t buffer_bytes, size_t threads) {
   constexpr size_t kUnit = kernels::kProbeStep * kStreams.back();
   return std::max(kUnit, std::min(16 * kMiB, buffer_bytes / threads) / kUnit * kUnit);
@@ -101,9 +108,8 @@ size_t piece_bytes(size_t buffer_bytes, size_t threads) {
 void measure_reading(const MeasureOptions& options, ThreadPool& pool, MachineSpeed& speed) {
   const size_t threads = pool.num_threads();
   const size_t piece = piece_bytes(options.buffer_bytes, threads);
-  AlignedBuffer buffer(std::max(piece * threads, options.buffer_bytes / piece * piece));
-  // Pages that nobody has written are all the kernel's one page of zeros, which a cache holds.
-  std::memset(buffer.data(), 1, buffer.size());
+  const AlignedBuffer buffer =
+      written_buffer(std::max(piece * threads, options.buffer_bytes / piece * piece));
   speed.buffer_bytes = buffer.size();
   Reader reader(buffer, piece);
   const double each = options.seconds * 0.7 / (2.0 * kStreams.size());
@@ -144,7 +150,7 @@ MachineSpeed measure_machine(const MeasureOptions& options, ThreadPool& pool) {
 }
 
 MachineProbe::MachineProbe(size_t buffer_bytes)
-    : buffer_(std::max(piece_bytes(buffer_bytes, 1), buffer_bytes)) {}
+    : buffer_(written_buffer(std::max(piece_bytes(buffer_bytes, 1), buffer_bytes))) {}
 
 PoolSpeed MachineProbe::measure(double seconds, ThreadPool& pool) {
   const size_t threads = pool.num_threads();
