@@ -14,46 +14,21 @@ NIBBLE_BEGIN_DOTPROD
 namespace nibble::kernels {
 namespace {
 
-struct Simd : SimdNeon {
-  static NIBBLE_INLINE int32x4_t dot(int32x4_t lanes, uint8x16_t codes, uint8x16_t inputs) {
+struct Product {
+  static NIBBLE_INLINE int32x4_t add(int32x4_t lanes, uint8x16_t codes, uint8x16_t inputs) {
     return vdotq_s32(lanes, vreinterpretq_s8_u8(codes), vreinterpretq_s8_u8(inputs));
   }
+};
 
-  // Codes below 16 are signed bytes as they are.
-  struct SmallSum {
-    Integers lanes;
-    NIBBLE_INLINE void clear() { lanes.a = lanes.b = lanes.c = lanes.d = vdupq_n_s32(0); }
-    NIBBLE_INLINE void add(const Codes& c, const Codes& inputs) {
-      lanes.a = dot(lanes.a, c.a, inputs.a);
-      lanes.b = dot(lanes.b, c.b, inputs.a);
-      lanes.c = dot(lanes.c, c.c, inputs.a);
-      lanes.d = dot(lanes.d, c.d, inputs.a);
-    }
-    NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return to_floats(lanes); }
-  };
-
+struct Simd : SimdNeon {
   template <Form>
-  struct Sum {
-    SmallSum products;
-    int32x4_t inputs;
-    NIBBLE_INLINE void clear() {
-      products.clear();
-      inputs = vdupq_n_s32(0);
-    }
-    NIBBLE_INLINE void add(const Codes& c, const Codes& a) {
-      products.add(less_128(c), a);
-      inputs = dot(inputs, vdupq_n_u8(1), a.a);
-    }
-    NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return to_floats(add_128_times(products.lanes, inputs)); }
-  };
+  struct Sum : ByteSum<Product> {};
 };
 
 template <>
-struct Simd::Sum<Form::kNibbles> : Simd::SmallSum {};
+struct Simd::Sum<Form::kNibbles> : SimdNeon::SmallSum<Product> {};
 template <>
-struct Simd::Sum<Form::kSmallBytes> : Simd::SmallSum {};
+struct Simd::Sum<Form::kSmallBytes> : SimdNeon::SmallSum<Product> {};
 
 }  // namespace
 }  // namespace nibble::kernels

@@ -117,6 +117,37 @@ struct SimdNeon {
     return {vaddq_s32(i.a, more), vaddq_s32(i.b, more), vaddq_s32(i.c, more), vaddq_s32(i.d, more)};
   }
 
+  // Sums of products of signed bytes. Product::add(lanes, codes, inputs): each lane's four more.
+  // Codes below 16 are signed bytes as they are.
+  template <class Product>
+  struct SmallSum {
+    Integers lanes;
+    NIBBLE_INLINE void clear() { lanes.a = lanes.b = lanes.c = lanes.d = vdupq_n_s32(0); }
+    NIBBLE_INLINE void add(const Codes& c, const Codes& inputs) {
+      lanes.a = Product::add(lanes.a, c.a, inputs.a);
+      lanes.b = Product::add(lanes.b, c.b, inputs.a);
+      lanes.c = Product::add(lanes.c, c.c, inputs.a);
+      lanes.d = Product::add(lanes.d, c.d, inputs.a);
+    }
+    NIBBLE_INLINE void end_block() {}
+    NIBBLE_INLINE Floats floats() const { return to_floats(lanes); }
+  };
+  template <class Product>
+  struct ByteSum {
+    SmallSum<Product> products;
+    int32x4_t inputs;
+    NIBBLE_INLINE void clear() {
+      products.clear();
+      inputs = vdupq_n_s32(0);
+    }
+    NIBBLE_INLINE void add(const Codes& c, const Codes& a) {
+      products.add(less_128(c), a);
+      inputs = Product::add(inputs, vdupq_n_u8(1), a.a);
+    }
+    NIBBLE_INLINE void end_block() {}
+    NIBBLE_INLINE Floats floats() const { return to_floats(add_128_times(products.lanes, inputs)); }
+  };
+
  private:
   static NIBBLE_INLINE Codes same(uint8x16_t v) { return {v, v, v, v}; }
   static NIBBLE_INLINE float32x4_t widen_half(const uint16_t* p) {
