@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "nibble/base/float16.h"
+#include "nibble/quantization/formats/bit_spread.h"
 
 namespace nibble::kernels {
 namespace {
@@ -35,14 +36,6 @@ float scale_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o) 
   return w.absmax[(o * w.in_features + run.begin) / w.group_size];
 }
 
-// Eight codes below 16, one per byte, as eight nibbles in the same order: 0x08070605_04030201 becomes
-// 0x87654321.
-uint32_t pack_nibbles(uint64_t codes) {
-  codes = (codes | codes >> 4) & 0x00FF00FF00FF00FFu;
-  codes = (codes | codes >> 8) & 0x0000FFFF0000FFFFu;
-  return static_cast<uint32_t>(codes | codes >> 16);
-}
-
 // One output's codes into its four bytes of each line.
 void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
   if (form == CodeForm::kBytes) {
@@ -52,7 +45,7 @@ void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
   for (size_t p = 0; p < row.size(); p += 8, lane += kLineBytes) {
     uint64_t codes;
     std::memcpy(&codes, row.data() + p, sizeof(codes));
-    const uint32_t nibbles = pack_nibbles(codes);
+    const auto nibbles = static_cast<uint32_t>(squeeze<4>(codes));
     std::memcpy(lane, &nibbles, sizeof(nibbles));
   }
 }
