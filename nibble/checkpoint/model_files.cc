@@ -7,6 +7,7 @@
 
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
+#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/checkpoint/gguf_model.h"
 #include "nibble/checkpoint/hub_cache.h"
 
@@ -119,6 +120,30 @@ std::optional<RepoName> missing_from_cache(std::string_view model, std::string_v
 
 std::string last_name(const fs::path& model) {
   return (model.has_filename() ? model : model.parent_path()).filename().string();
+}
+
+std::vector<fs::path> weight_files(const ModelFiles& files) {
+  std::vector<fs::path> found;
+  if (!files.gguf.empty()) {
+    const auto gguf = open_gguf_files(files.gguf);
+    if (!gguf) return {files.gguf};
+    for (const auto& part : gguf->parts) found.push_back(part->path());
+    return found;
+  }
+  for (const std::string& name : files.list()) {
+    if (name.ends_with(".safetensors")) found.push_back(files.folder / name);
+  }
+  return found;
+}
+
+size_t bytes_on_disk(const ModelFiles& files) {
+  size_t bytes = 0;
+  for (const fs::path& file : weight_files(files)) {
+    std::error_code error;
+    const auto size = fs::file_size(file, error);
+    if (!error) bytes += static_cast<size_t>(size);
+  }
+  return bytes;
 }
 
 Json file_state(const fs::path& file) {

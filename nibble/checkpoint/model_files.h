@@ -47,6 +47,11 @@ std::optional<RepoName> missing_from_cache(std::string_view model, std::string_v
 // The last part of a model's path or name: "SmolLM2-135M" of "models/SmolLM2-135M/" or "org/SmolLM2-135M".
 std::string last_name(const std::filesystem::path& model);
 
+// The files that hold the weights: those of a folder, or all parts of a GGUF file; and their size. What
+// cannot be opened is left to whoever reads it.
+std::vector<std::filesystem::path> weight_files(const ModelFiles& files);
+size_t bytes_on_disk(const ModelFiles& files);
+
 // Shows whether a file of weights has changed: {"bytes", "changed"}; null where there is none.
 Json file_state(const std::filesystem::path& file);
 

@@ -22,6 +22,7 @@ const std::vector<Row>& rows() {
       {"avx-vnni", {"avx_vnni"}, {"avxvnni"}},
       {"avx512", {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, {"avx512", "amx"}},
       {"avx512-vnni", {"avx512_vnni"}, {"avx512", "amx"}},
+      {"avx512-vbmi", {"avx512vbmi"}, {"avx512", "amx"}},
       {"avx512-bf16", {"avx512_bf16"}, {}},
       {"avx512-fp16", {"avx512_fp16"}, {}},
       {"amx-int8", {"amx_tile", "amx_int8"}, {"amx"}},

@@ -212,10 +212,11 @@ std::vector<std::string> advice_for(const DoctorReport& report) {
         "/sys/kernel/mm/transparent_hugepage/enabled");
   }
   if (machine.numa_nodes.size() > 1) {
-    lines.push_back(fmt::format(
-        "{} NUMA nodes: a model that fits one is kept there (run, chat, eval and logits); for another, "
-        "numactl --interleave=all",
-        machine.numa_nodes.size()));
+    lines.push_back(
+        fmt::format("{} NUMA nodes: a model that fits one is kept there (run, chat, eval, logits and bench); "
+                    "for another, "
+                    "numactl --interleave=all",
+                    machine.numa_nodes.size()));
   }
   return lines;
 }

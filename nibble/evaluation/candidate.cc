@@ -7,7 +7,6 @@
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
-#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/models/inspect_model.h"
 #include "nibble/pipeline/quantize.h"
 
@@ -15,30 +14,6 @@ namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<fs::path> weight_files(const ModelFiles& files) {
-  std::vector<fs::path> found;
-  if (!files.gguf.empty()) {
-    const auto gguf = open_gguf_files(files.gguf);
-    if (!gguf) return {files.gguf};
-    for (const auto& part : gguf->parts) found.push_back(part->path());
-    return found;
-  }
-  for (const std::string& name : files.list()) {
-    if (name.ends_with(".safetensors")) found.push_back(files.folder / name);
-  }
-  return found;
-}
-
-size_t bytes_on_disk(const ModelFiles& files) {
-  size_t bytes = 0;
-  for (const fs::path& file : weight_files(files)) {
-    std::error_code error;
-    const auto size = fs::file_size(file, error);
-    if (!error) bytes += static_cast<size_t>(size);
-  }
-  return bytes;
-}
 
 // "nf4-dq" for what is "bitsandbytes nf4" on disk, and so on.
 std::string label_of(const ModelSummary& summary) {
