@@ -46,6 +46,9 @@ TEST(Printable, LongTextsLoseTheirMiddle) {
   EXPECT_EQ(printable("abcdefghij", 10), "abcdefghij");
   EXPECT_EQ(printable("abcdefghijk", 4), "ab[... 7 bytes ...]jk");
   EXPECT_EQ(printable("\u4f60\u4f60\u4f60", 4), "[... 9 bytes ...]") << "no half characters";
+  EXPECT_EQ(printable("a\x7f\x7f\x7f\x7f\x7f z", 12), "a\\x7f[... 3 bytes ...]\\x7f z")
+      << "as they are shown";
+  EXPECT_EQ(printable("\x7f\x7f\x7f", 12), "\\x7f\\x7f\\x7f");
 }
 
 TEST(MappedFile, AFileThatShrinksIsAnErrorNotACrash) {

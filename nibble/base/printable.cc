@@ -1,6 +1,8 @@
 #include "nibble/base/printable.h"
 
 #include <algorithm>
+#include <span>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -36,36 +38,64 @@ size_t character_bytes(std::string_view text) {
   return overlong || no_character ? 0 : bytes;
 }
 
-std::string without_middle(std::string_view text, size_t max_bytes) {
-  size_t head = max_bytes / 2;
-  while (head > 0 && is_continuation(text[head])) --head;
-  size_t tail = text.size() - max_bytes / 2;
-  while (tail < text.size() && is_continuation(text[tail])) ++tail;
-  return fmt::format("{}[... {} bytes ...]{}", text.substr(0, head), tail - head, text.substr(tail));
+// What is shown of the first character, and how many bytes that is of the text.
+struct Piece {
+  std::string shown;
+  size_t bytes;
+};
+
+Piece first_piece(std::string_view text) {
+  const size_t controls = control_bytes(text);
+  const size_t bytes = character_bytes(text);
+  const bool is_new_line = text[0] == '\n' && text.substr(1).starts_with(kIndent);
+  if ((controls == 0 && bytes > 0) || is_new_line) return {std::string(text.substr(0, bytes)), bytes};
+  const size_t skipped = std::max<size_t>(controls, 1);
+  return {fmt::format("\\x{:02x}", static_cast<unsigned char>(text[skipped - 1])), skipped};
 }
 
-std::string without_controls(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const size_t controls = control_bytes(text);
-    const size_t bytes = character_bytes(text);
-    const bool is_new_line = text[0] == '\n' && text.substr(1).starts_with(kIndent);
-    if ((controls == 0 && bytes > 0) || is_new_line) {
-      out += text.substr(0, bytes);
-      text.remove_prefix(bytes);
-      continue;
-    }
-    const size_t skipped = std::max<size_t>(controls, 1);
-    out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[skipped - 1]));
-    text.remove_prefix(skipped);
+std::vector<Piece> pieces_of(std::string_view text) {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < text.size(); i += pieces.back().bytes) pieces.push_back(first_piece(text.substr(i)));
+  return pieces;
+}
+
+size_t shown_bytes(std::span<const Piece> pieces) {
+  size_t bytes = 0;
+  for (const Piece& piece : pieces) bytes += piece.shown.size();
+  return bytes;
+}
+
+std::string joined(std::span<const Piece> pieces) {
+  std::string text;
+  for (const Piece& piece : pieces) text += piece.shown;
+  return text;
+}
+
+// Half of max_bytes from either end. Nothing between them is looked at: a text may be as long as a file.
+std::string without_middle(std::string_view text, size_t max_bytes) {
+  const size_t half = max_bytes / 2;
+  std::string head;
+  size_t begin = 0;  // of what is left out
+  while (begin < text.size()) {
+    const Piece piece = first_piece(text.substr(begin));
+    if (head.size() + piece.shown.size() > half) break;
+    head += piece.shown;
+    begin += piece.bytes;
   }
-  return out;
+  size_t end = std::max(begin, text.size() - std::min(half, text.size()));
+  while (end < text.size() && is_continuation(text[end])) ++end;
+  const std::vector<Piece> pieces = pieces_of(text.substr(end));
+  std::span<const Piece> tail = pieces;
+  for (; shown_bytes(tail) > half; tail = tail.subspan(1)) end += tail[0].bytes;
+  return fmt::format("{}[... {} bytes ...]{}", head, end - begin, joined(tail));
 }
 
 }  // namespace
 
 std::string printable(std::string_view text, size_t max_bytes) {
-  return without_controls(text.size() > max_bytes ? without_middle(text, max_bytes) : text);
+  if (text.size() > max_bytes) return without_middle(text, max_bytes);
+  std::string shown = joined(pieces_of(text));
+  return shown.size() > max_bytes ? without_middle(text, max_bytes) : shown;
 }
 
 }  // namespace nibble
