@@ -4,17 +4,19 @@
 // Machines whose memory is in several nodes, each near to some of the processors.
 
 #include <cstddef>
-#include <optional>
+#include <vector>
 
 #include "nibble/base/machine.h"
 
 namespace nibble {
 
-// The node, with those of its processors that this process may use, for `threads` threads (0: as many as
-// there are) on `bytes` of weights: a part of what they need is read for every token, and memory of another
-// node is read at half the speed. Nothing where the process may use the processors of one node only, where no
-// node has the memory, or where none has so many processors. Of several the one with the most processors.
-std::optional<NumaNode> node_for(const Machine& machine, size_t bytes, size_t threads);
+// Where `threads` threads (0: as many as there are) on `bytes` of weights are to run: a part of what they
+// need is read for every token, and memory of another node is read at half the speed. Each with those of its
+// processors that this process may use.
+//   one      the one that has the memory and the processors; of several the one with the most processors
+//   several  no node has both: all that have processors. The weights are to be split among them.
+//   none     the process may use the processors of one node only, or there are fewer threads than nodes
+std::vector<NumaNode> nodes_for(const Machine& machine, size_t bytes, size_t threads);
 
 // From now on this thread, and those that it starts, run on the node's processors; memory that they touch
 // first lies in the node. False where the system refuses.

@@ -12,6 +12,7 @@ namespace nibble {
 namespace {
 
 using testing::ElementsAre;
+using testing::IsEmpty;
 
 constexpr size_t kGiB = size_t{1} << 30;
 
@@ -23,35 +24,43 @@ Machine two_nodes() {
   return machine;
 }
 
+std::vector<size_t> ids(const std::vector<NumaNode>& nodes) {
+  std::vector<size_t> ids;
+  for (const NumaNode& node : nodes) ids.push_back(node.id);
+  return ids;
+}
+
 TEST(Numa, AModelThatFitsANodeStaysThere) {
-  const auto node = node_for(two_nodes(), 4 * kGiB, 0);
-  ASSERT_TRUE(node);
-  EXPECT_EQ(node->id, 0u);
-  EXPECT_THAT(node->cpus, ElementsAre(0, 1, 2, 3));
-  EXPECT_TRUE(node_for(two_nodes(), 4 * kGiB, 4));
+  const auto nodes = nodes_for(two_nodes(), 4 * kGiB, 0);
+  EXPECT_THAT(ids(nodes), ElementsAre(0));
+  EXPECT_THAT(nodes.at(0).cpus, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(ids(nodes_for(two_nodes(), 4 * kGiB, 4)), ElementsAre(0));
 }
 
 TEST(Numa, WhatIsTooLargeOrAsksForMoreThreadsTakesAllNodes) {
-  EXPECT_FALSE(node_for(two_nodes(), 60 * kGiB, 0));  // 64 GiB are for other things, too
-  EXPECT_FALSE(node_for(two_nodes(), 4 * kGiB, 5));
+  EXPECT_THAT(ids(nodes_for(two_nodes(), 60 * kGiB, 0)),
+              ElementsAre(0, 1));  // 64 GiB are for other things, too
+  EXPECT_THAT(ids(nodes_for(two_nodes(), 4 * kGiB, 5)), ElementsAre(0, 1));
+  EXPECT_THAT(ids(nodes_for(two_nodes(), 60 * kGiB, 2)), ElementsAre(0, 1));
+  EXPECT_THAT(ids(nodes_for(two_nodes(), 60 * kGiB, 1)), IsEmpty());
 }
 
 TEST(Numa, TheAffinityMaskDecidesAmongNodes) {
   Machine machine = two_nodes();
   machine.cpus_allowed = {3, 4, 5, 6};
-  const auto node = node_for(machine, 4 * kGiB, 0);
-  ASSERT_TRUE(node);
-  EXPECT_EQ(node->id, 1u);
-  EXPECT_THAT(node->cpus, ElementsAre(4, 5, 6));
+  const auto nodes = nodes_for(machine, 4 * kGiB, 0);
+  EXPECT_THAT(ids(nodes), ElementsAre(1));
+  EXPECT_THAT(nodes.at(0).cpus, ElementsAre(4, 5, 6));
+  EXPECT_THAT(nodes_for(machine, 60 * kGiB, 0).at(0).cpus, ElementsAre(3));
   machine.cpus_allowed = {4, 5};  // somebody has chosen already
-  EXPECT_FALSE(node_for(machine, 4 * kGiB, 0));
+  EXPECT_THAT(ids(nodes_for(machine, 4 * kGiB, 0)), IsEmpty());
 }
 
 TEST(Numa, OneNodeOrNoneIsLeftAlone) {
   Machine machine = two_nodes();
   machine.numa_nodes.resize(1);
-  EXPECT_FALSE(node_for(machine, kGiB, 0));
-  EXPECT_FALSE(node_for(Machine(), kGiB, 0));
+  EXPECT_THAT(ids(nodes_for(machine, kGiB, 0)), IsEmpty());
+  EXPECT_THAT(ids(nodes_for(Machine(), kGiB, 0)), IsEmpty());
 }
 
 TEST(Numa, ThreadsThatStartLaterStayToo) {

@@ -5,9 +5,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "nibble/base/machine.h"
 
 namespace nibble {
 
@@ -16,8 +20,11 @@ namespace nibble {
 // thread at a time may start them.
 class ThreadPool {
  public:
-  // 0: as many as this process may use (affinity mask and cgroup limit).
-  explicit ThreadPool(size_t num_threads = 0);
+  // num_threads 0: as many as this process may use (affinity mask and cgroup limit).
+  // nodes: the workers are shared out among them by their processors and stay there, the caller as well;
+  // every loop is split in the same way, so that a node's memory is read by whom it was first touched by.
+  // Empty: the system places them.
+  explicit ThreadPool(size_t num_threads = 0, const std::vector<NumaNode>& nodes = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -28,32 +35,50 @@ class ThreadPool {
   // done. Ranges are multiples of `grain` long (but the last) and are handed out as workers ask
   // for them, large ones first, so a slow core does less. Which worker gets which range changes from run to
   // run: results may depend on the ranges' content only. worker < num_threads(), for scratch memory.
+  // With several nodes, a range is handed to another node's worker when that has done its own.
   template <class Fn>
   void parallel_for(size_t count, size_t grain, Fn&& fn) {
-    run(count, grain, const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn),
-        [](void* f, size_t begin, size_t end, size_t worker) {
-          (*static_cast<std::remove_reference_t<Fn>*>(f))(begin, end, worker);
+    parallel_for_parts({&count, 1}, grain,
+                       [&](size_t, size_t begin, size_t end, size_t worker) { fn(begin, end, worker); });
+  }
+
+  // Several loops as one: fn(part, begin, end, worker) for ranges that cover [0, counts[part]) of each part.
+  template <class Fn>
+  void parallel_for_parts(std::span<const size_t> counts, size_t grain, Fn&& fn) {
+    run(counts, grain, const_cast<std::remove_const_t<std::remove_reference_t<Fn>>*>(&fn),
+        [](void* f, size_t part, size_t begin, size_t end, size_t worker) {
+          (*static_cast<std::remove_reference_t<Fn>*>(f))(part, begin, end, worker);
         });
   }
 
  private:
-  using Call = void (*)(void* fn, size_t begin, size_t end, size_t worker);
+  using Call = void (*)(void* fn, size_t part, size_t begin, size_t end, size_t worker);
   struct Job {
     void* fn = nullptr;
     Call call = nullptr;
-    size_t count = 0;
+    std::span<const size_t> counts;
     size_t grain = 1;
   };
+  // Workers [first, last), and the first index of their share of the job that nobody has taken; the
+  // node's shares of the parts follow one another.
+  struct alignas(64) Node {
+    size_t first = 0;
+    size_t last = 0;
+    std::atomic<size_t> next = 0;
+  };
 
-  void run(size_t count, size_t grain, void* fn, Call call);
+  void run(std::span<const size_t> counts, size_t grain, void* fn, Call call);
   bool enter();
   void leave();
   void work(size_t worker);
+  void work_on(Node& node, size_t worker);
+  size_t share_begin(size_t count, size_t first_worker) const;
   void worker_loop(size_t worker);
 
   std::chrono::steady_clock::duration spin_{};  // how long to spin before sleeping
   Job job_;
-  alignas(64) std::atomic<size_t> next_ = 0;          // first index nobody has taken
+  size_t num_nodes_ = 1;
+  std::unique_ptr<Node[]> nodes_;
   alignas(64) std::atomic<uint64_t> generation_ = 0;  // counts jobs
   // Whether workers may enter the job (kOpen), and how many are in it. The caller waits for those
   // alone: one whose processor was taken away and that never came misses nothing.
@@ -63,8 +88,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// How many threads this process may usefully run.
-size_t available_threads();
+// How many threads this process may usefully run, on these nodes if there are any.
+size_t available_threads(const std::vector<NumaNode>& nodes = {});
 
 }  // namespace nibble
 

@@ -6,10 +6,10 @@
 
 #include "nibble/base/log.h"
 #include "nibble/cli/command.h"
+#include "nibble/cli/numa_placement.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
-#include "nibble/cli/stay_on_node.h"
 #include "nibble/evaluation/speed_table.h"
 
 namespace nibble::cli {
@@ -61,7 +61,11 @@ Expected<BenchOptions> to_bench_options(const Options& options) {
     return fail(ErrorCode::kInvalidArgument, "-p 0 and -n 0 leave nothing to measure")
         .with_fix("Name a number of tokens for one of them.");
   }
-  const size_t available = available_threads();
+  if (options.models.size() == 1) {
+    const size_t most = options.threads.empty() ? 0 : *std::ranges::max_element(options.threads);
+    bench.nodes = numa_placement({options.models.front(), options.revision}, most);
+  }
+  const size_t available = available_threads(bench.nodes);
   bench.threads = options.threads.empty() ? std::vector<size_t>{available} : options.threads;
   for (const size_t threads : bench.threads) {
     if (threads <= available) continue;
@@ -79,10 +83,6 @@ Status run(const Options& options) {
         .with_fix("Name a folder, a name in the Hugging Face cache (org/name), or a .gguf file.");
   }
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.revision));
-  if (options.models.size() == 1) {
-    const size_t most = options.threads.empty() ? 0 : *std::ranges::max_element(options.threads);
-    stay_on_node({options.models.front(), options.revision}, most);
-  }
   NIBBLE_TRY(const BenchOptions bench, to_bench_options(options));
   for (const std::string& model : options.models) {
     NIBBLE_RETURN_IF_ERROR(offer_pull({model, options.revision}, options.common));

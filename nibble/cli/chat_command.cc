@@ -5,8 +5,8 @@
 #include "nibble/cli/chat_loop.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/loaded_model.h"
+#include "nibble/cli/numa_placement.h"
 #include "nibble/cli/pull_model.h"
-#include "nibble/cli/stay_on_node.h"
 
 namespace nibble::cli {
 namespace {
@@ -15,8 +15,8 @@ Status chat(const AnswerOptions& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_RETURN_IF_ERROR(check_answer_options(options));
-  stay_on_node(options.model, options.common.num_threads());
-  ThreadPool pool(options.common.num_threads());
+  const size_t threads = options.common.num_threads();
+  ThreadPool pool(threads, numa_placement(options.model, threads));
   NIBBLE_TRY(LoadedModel loaded, load_model(options, pool));
   if (!loaded.chat) {
     return fail(ErrorCode::kInvalidArgument, "this model has no chat template, so it does not know turns")

@@ -5,9 +5,9 @@
 #include "nibble/base/log.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/evaluation_options.h"
+#include "nibble/cli/numa_placement.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
-#include "nibble/cli/stay_on_node.h"
 #include "nibble/evaluation/layer_comparison.h"
 #include "nibble/evaluation/quality.h"
 #include "nibble/evaluation/score_text.h"
@@ -91,8 +91,8 @@ Status evaluate(const Options& options) {
   NIBBLE_TRY(const std::vector<Question> questions, read_questions(options.tasks));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
-  stay_on_node(options.model, options.common.num_threads());
-  ThreadPool pool(options.common.num_threads());
+  const size_t threads = options.common.num_threads();
+  ThreadPool pool(threads, numa_placement(options.model, threads));
   NIBBLE_TRY(const auto model, AutoModelForCausalLM::from_pretrained(options.model.model, load, pool));
   NIBBLE_TRY(const TextWindows windows,
              cut_text(text, name, options.text.protocol(kDefaultTokens), files, model->config()));

@@ -11,10 +11,10 @@
 #include "nibble/checkpoint/checkpoint_writer.h"
 #include "nibble/checkpoint/safetensors.h"
 #include "nibble/cli/command.h"
+#include "nibble/cli/numa_placement.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
-#include "nibble/cli/stay_on_node.h"
 #include "nibble/nn/kv_cache.h"
 
 namespace nibble::cli {
@@ -112,8 +112,8 @@ Status run(const Options& options) {
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
   NIBBLE_RETURN_IF_ERROR(check_output_file(options.output, options.force));
   NIBBLE_TRY(const InputIds input, read_input_ids(options.input_ids));
-  stay_on_node(options.model, options.common.num_threads());
-  ThreadPool pool(options.common.num_threads());
+  const size_t threads = options.common.num_threads();
+  ThreadPool pool(threads, numa_placement(options.model, threads));
   NIBBLE_TRY(const auto model, AutoModelForCausalLM::from_pretrained(options.model.model, load, pool));
   if (options.load.ctx_size && input.length > static_cast<size_t>(*options.load.ctx_size)) {
     return fail(ErrorCode::kOutOfMemory, "sequences of {} tokens are longer than --ctx-size {}", input.length,

@@ -9,9 +9,9 @@
 #include "nibble/cli/command.h"
 #include "nibble/cli/input.h"
 #include "nibble/cli/loaded_model.h"
+#include "nibble/cli/numa_placement.h"
 #include "nibble/cli/output.h"
 #include "nibble/cli/pull_model.h"
-#include "nibble/cli/stay_on_node.h"
 
 namespace nibble::cli {
 namespace {
@@ -85,8 +85,8 @@ Status run(const Options& options) {
   NIBBLE_RETURN_IF_ERROR(check_answer_options(options));
   NIBBLE_TRY(const std::optional<std::string> prompt, find_prompt(options));
 
-  stay_on_node(options.model, options.common.num_threads());
-  ThreadPool pool(options.common.num_threads());
+  const size_t threads = options.common.num_threads();
+  ThreadPool pool(threads, numa_placement(options.model, threads));
   NIBBLE_TRY(LoadedModel loaded, load_model(options, pool));
   if (!prompt) return run_chat(options, loaded, pool);
   Conversation conversation(*loaded.model, loaded.tokenizer, loaded.generation, options.conversation(), pool);

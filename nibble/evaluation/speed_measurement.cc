@@ -41,9 +41,10 @@ void add_limits(const linalg::PoolSpeed& speed, MachineLimits& limits) {
 }
 
 // Every row once, number of threads by number of threads.
-Status run_round(SpeedRunner& runner, linalg::MachineProbe* probe, Progress& progress, ModelBench& bench) {
+Status run_round(SpeedRunner& runner, const std::vector<NumaNode>& nodes, linalg::MachineProbe* probe,
+                 Progress& progress, ModelBench& bench) {
   for (MachineLimits& limits : bench.limits) {
-    ThreadPool pool(limits.threads);
+    ThreadPool pool(limits.threads, nodes);
     if (probe != nullptr) add_limits(probe->measure(kProbeSeconds, pool), limits);
     for (BenchRow& row : bench.rows) {
       if (row.threads != limits.threads) continue;
@@ -112,7 +113,7 @@ Expected<ModelBench> bench_model(const std::string& model, const FromPretrainedO
   const auto begin = Clock::now();
   std::unique_ptr<CausalLM> loaded;
   {
-    ThreadPool pool(*std::max_element(options.threads.begin(), options.threads.end()));
+    ThreadPool pool(*std::max_element(options.threads.begin(), options.threads.end()), options.nodes);
     NIBBLE_TRY(loaded, AutoModelForCausalLM::from_pretrained(model, load, pool));
     bench.load_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   }
@@ -134,14 +135,14 @@ Expected<ModelBench> bench_model(const std::string& model, const FromPretrainedO
     }
   }
   {
-    ThreadPool pool(*std::max_element(options.threads.begin(), options.threads.end()));
+    ThreadPool pool(*std::max_element(options.threads.begin(), options.threads.end()), options.nodes);
     NIBBLE_RETURN_IF_ERROR(runner.prepare(pool));
   }
   auto probe = make_probe(options);
   {
     Progress progress(model, options.repetitions * bench.rows.size(), "timings");
     for (size_t round = 0; round < options.repetitions; ++round) {
-      NIBBLE_RETURN_IF_ERROR(run_round(runner, probe ? &*probe : nullptr, progress, bench));
+      NIBBLE_RETURN_IF_ERROR(run_round(runner, options.nodes, probe ? &*probe : nullptr, progress, bench));
     }
   }
   // The probe's buffer is resident from the first round to the last.

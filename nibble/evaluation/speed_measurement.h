@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nibble/base/json.h"
+#include "nibble/base/machine.h"
 #include "nibble/evaluation/speed_workload.h"
 #include "nibble/models/auto_model.h"
 
@@ -17,6 +18,7 @@ namespace nibble {
 struct BenchOptions {
   std::vector<Workload> workloads = {};
   std::vector<size_t> threads = {1};
+  std::vector<NumaNode> nodes = {};  // ThreadPool's
   size_t repetitions = 5;
   bool probe_limits = true;            // measure the machine between the repetitions
   std::optional<size_t> context = {};  // --ctx-size: nothing for what the model was made for
