@@ -2,16 +2,21 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
 
 #include <fmt/format.h>
 
+#include "nibble/evaluation/text_windows.h"
+#include "nibble/models/causal_lm.h"
 #include "nibble/models/model_source.h"
+#include "nibble/nn/kv_cache.h"
 #include "nibble/pipeline/run_plan.h"
 
 namespace nibble::cli {
 namespace {
 
 constexpr size_t kNamedModules = 2;  // of those that share a reason
+constexpr size_t kTextTokens = 256;
 
 // The parts of a kernel's name: weights, arithmetic (not of float weights), instruction set.
 struct Word {
@@ -26,6 +31,7 @@ constexpr Word kWeights[] = {{"int", "integer codes"},
                              {"bf16", "bfloat16 weights as they are stored"},
                              {"reference", "plain loops with sums in double: --backend auto is faster"}};
 constexpr Word kArithmetic[] = {{"-a8-", " times activations in int8"},
+                                {"-a16-", " times activations in two rows of int8"},
                                 {"-f32-", ", dequantized, times activations in float32"},
                                 {"-bf16-", ", dequantized, times activations in bfloat16"}};
 
@@ -73,6 +79,78 @@ Expected<std::vector<SlowLayers>> find_slow_layers(const ModelSource& source) {
   return slow;
 }
 
+// Whose input it was that the context counted: observers are called behind each linear.
+class SpikeCounter final : public ForwardObserver {
+ public:
+  SpikeCounter(const ExecutionContext& context, size_t num_blocks)
+      : context_(context), num_blocks_(num_blocks) {}
+
+  void linear(size_t layer, std::string_view name, MatrixView<const float>,
+              MatrixView<const float>) override {
+    count(layer, name);
+  }
+  void block(size_t layer, MatrixView<const float>) override { count(layer, "experts"); }
+
+  std::vector<SpikyInputs> found;
+
+ private:
+  void count(size_t layer, std::string_view name) {
+    const size_t tokens = context_.finer_tokens - seen_;
+    seen_ = context_.finer_tokens;
+    if (tokens == 0) return;
+    auto of = std::ranges::find(found, name, &SpikyInputs::linear);
+    if (of == found.end())
+      of = found.insert(found.end(), {std::string(name), std::vector<size_t>(num_blocks_)});
+    of->in_block[layer] += tokens;
+  }
+
+  const ExecutionContext& context_;
+  const size_t num_blocks_;
+  size_t seen_ = 0;
+};
+
+bool takes_8_bits(const KernelUse& use) { return use.kernel.find("-a8-") != std::string::npos; }
+
+// Reads the beginning of a text. A model without a tokenizer is left as it is: this is a look at the machine.
+Status find_spikes(const CausalLM& model, const ModelFiles& files, ThreadPool& pool, ModelKernels& out) {
+  const auto text = cut_text(default_evaluation_text(), "",
+                             {.window = kTextTokens, .max_tokens = kTextTokens}, files, model.config());
+  if (!text) return {};
+  const std::vector<int32_t>& tokens = text->windows.front().tokens;
+  const auto cache = model.make_cache(tokens.size());
+  Arena arena;
+  ExecutionContext context{pool, arena};
+  SpikeCounter counter(context, model.config().num_hidden_layers);
+  context.observer = &counter;
+  const SequenceChunk chunk = {tokens, cache.get(), /*num_logits=*/0};
+  NIBBLE_RETURN_IF_ERROR(model.forward_hidden({&chunk, 1}, {}, context));
+  out.text_tokens = tokens.size();
+  out.spiky = std::move(counter.found);
+  return {};
+}
+
+// "- of 256 tokens ...": a line for each, or one that says there is none.
+std::string spikes_text(const ModelKernels& model) {
+  if (model.text_tokens == 0) return "";
+  if (model.spiky.empty()) {
+    return fmt::format(
+        "- none of {} tokens of a text has spikes in which 8-bit activations would lose the rest\n",
+        model.text_tokens);
+  }
+  std::string out;
+  for (const SpikyInputs& input : model.spiky) {
+    const auto most = std::ranges::max_element(input.in_block);
+    const double mean = static_cast<double>(std::reduce(input.in_block.begin(), input.in_block.end())) /
+                        static_cast<double>(input.in_block.size());
+    out += fmt::format(
+        "- spikes: {} reads some tokens in 16 bits, since 8 would lose the rest of them: of {} tokens of a "
+        "text {:.1f} in the "
+        "mean of {} blocks, {} in block {}\n",
+        input.linear, model.text_tokens, mean, input.in_block.size(), *most, most - input.in_block.begin());
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<KernelUse> explain_kernels(const std::string& kernels) {
@@ -102,8 +180,11 @@ Expected<ModelKernels> look_at_kernels(const std::string& model, const FromPretr
   const bool exact = loaded->compute() == ComputeMode::kF32;
   out.compute = exact ? "f32" : "auto";
   out.kernels = explain_kernels(loaded->kernels());
-  if (exact || load.quantization_config) return out;
+  if (exact) return out;
   NIBBLE_TRY(const ModelFiles files, find_model(model, load.revision));
+  if (std::ranges::any_of(out.kernels, takes_8_bits))
+    NIBBLE_RETURN_IF_ERROR(find_spikes(*loaded, files, pool, out));
+  if (load.quantization_config) return out;
   NIBBLE_TRY(const ModelSource source, ModelSource::open(files));
   NIBBLE_TRY(out.slow, find_slow_layers(source));
   return out;
@@ -118,11 +199,17 @@ Json to_json(const ModelKernels& model) {
   for (const SlowLayers& layers : model.slow) {
     slow.push_back({{"reason", layers.reason}, {"modules", layers.modules}});
   }
+  Json spiky = Json::array();
+  for (const SpikyInputs& input : model.spiky) {
+    spiky.push_back({{"linear", input.linear}, {"tokens_in_block", input.in_block}});
+  }
   return {{"model", model.model},
           {"quantization", model.quantization},
           {"compute", model.compute},
           {"kernels", kernels},
-          {"slow", slow}};
+          {"slow", slow},
+          {"text_tokens", model.text_tokens},
+          {"spiky", spiky}};
 }
 
 std::string to_text(const ModelKernels& model) {
@@ -140,6 +227,7 @@ std::string to_text(const ModelKernels& model) {
     out += fmt::format("- {} layers ({}{}) have {}\n", layers.modules.size(), names,
                        layers.modules.size() > kNamedModules ? ", ..." : "", layers.reason);
   }
+  out += spikes_text(model);
   if (model.compute == "f32") {
     out += "- --compute f32 keeps weights and sums exact: auto multiplies integers\n";
   } else if (model.quantization == "none") {

@@ -23,15 +23,24 @@ struct SlowLayers {
   std::vector<std::string> modules;
 };
 
+// Layers with 8-bit activations that take the spiky tokens of a text in 16 (kernels/quantize_inputs.h).
+struct SpikyInputs {
+  std::string linear;  // "mlp.gate_proj", also for those that share its input; "experts" for all of a block
+  std::vector<size_t> in_block;  // how many tokens. Of experts: times those that they are sent to
+};
+
 struct ModelKernels {
   std::string model;
   std::string quantization;  // "gptq"
   std::string compute;       // "auto", "f32"
   std::vector<KernelUse> kernels;
   std::vector<SlowLayers> slow;
+  size_t text_tokens =
+      0;  // that were run through the model; 0: it has no tokenizer, or nothing that depends on them
+  std::vector<SpikyInputs> spiky;
 };
 
-// Loads the model, since what a layer gets may depend on its values.
+// Loads the model, since what a layer gets may depend on its values, and reads some text with it.
 Expected<ModelKernels> look_at_kernels(const std::string& model, const FromPretrainedOptions& load,
                                        ThreadPool& pool);
 

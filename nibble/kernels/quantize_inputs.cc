@@ -20,6 +20,8 @@ namespace {
 
 constexpr float kTiny = 1e-30f;  // 127 / kTiny is still finite
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+// Of the root mean square of what is left without the largest inputs.
+constexpr double kSpikyRounding = 0.017;
 
 // The place of input i within its eight where codes are nibbles: even ones first.
 constexpr size_t interleaved(size_t i) { return i / 8 * 8 + i % 8 / 2 + i % 2 * 4; }
@@ -41,20 +43,27 @@ Step step_of(uint32_t largest_bits) {
   return {1.f / absmax * 127.f, absmax / 127.f};
 }
 
-// Codes of one span and their sum. x: [blocks * kBlockInputs].
-int32_t quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+// Of a span's codes.
+struct CodeSums {
+  int32_t sum;
+  int32_t squares;
+};
+
+// Codes of one span. x: [blocks * kBlockInputs].
+CodeSums quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
   const size_t count = blocks * kBlockInputs;
   uint32_t largest = 0;
   for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
   const Step step = step_of(largest);
   *scale = step.scale;
-  int32_t sum = 0;
+  CodeSums sums = {0, 0};
   for (size_t i = 0; i < count; ++i) {
     const int32_t code = step.inverse == 0.f ? 0 : static_cast<int32_t>(std::nearbyintf(x[i] * step.inverse));
     codes[form == CodeForm::kBytes ? i : interleaved(i)] = static_cast<int8_t>(code);
-    sum += code;
+    sums.sum += code;
+    sums.squares += code * code;
   }
-  return sum;
+  return sums;
 }
 
 void span_residual_scalar(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
@@ -121,13 +130,19 @@ NIBBLE_INLINE __m256i sums_of_four(__m256i bytes) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
 }
 
+// Two squares, at most 2 * 127^2, fit 16 bits.
+NIBBLE_INLINE __m256i squares_of_four(__m256i bytes) {
+  const __m256i magnitude = _mm256_abs_epi8(bytes);
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, magnitude), _mm256_set1_epi16(1));
+}
+
 NIBBLE_INLINE int32_t sum_of_lanes(__m256i v) {
   const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
 }
 
-int32_t quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+CodeSums quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
   __m256i largest = _mm256_setzero_si256();
   for (size_t i = 0; i < blocks * kBlockInputs; i += 8) {
     largest = _mm256_max_epu32(largest, magnitudes(_mm256_loadu_ps(x + i)));
@@ -136,12 +151,13 @@ int32_t quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t*
   *scale = step.scale;
   if (step.inverse == 0.f) {
     std::memset(codes, 0, blocks * kBlockInputs);
-    return 0;
+    return {0, 0};
   }
   const __m256 inverse = _mm256_set1_ps(step.inverse);
   const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
                                          0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
   __m256i sums = _mm256_setzero_si256();
+  __m256i squares = _mm256_setzero_si256();
   for (size_t b = 0; b < blocks; ++b) {
     __m256 v[4];
     NIBBLE_UNROLL
@@ -149,10 +165,11 @@ int32_t quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t*
       v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b * kBlockInputs + 8 * i), inverse);
     __m256i bytes = to_bytes(v);
     sums = _mm256_add_epi32(sums, sums_of_four(bytes));
+    squares = _mm256_add_epi32(squares, squares_of_four(bytes));
     if (form != CodeForm::kBytes) bytes = _mm256_shuffle_epi8(bytes, order);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + b * kBlockInputs), bytes);
   }
-  return sum_of_lanes(sums);
+  return {sum_of_lanes(sums), sum_of_lanes(squares)};
 }
 
 void span_residual_avx2(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
@@ -250,7 +267,7 @@ NIBBLE_INLINE int32x4_t add_bytes(int32x4_t sums, int8x16_t bytes) {
   return vpadalq_s16(sums, vpaddlq_s8(bytes));
 }
 
-int32_t quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+CodeSums quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
   uint32x4_t largest = vdupq_n_u32(0);
   for (size_t i = 0; i < blocks * kBlockInputs; i += 4) {
     largest = vmaxq_u32(largest, magnitudes(vld1q_f32(x + i)));
@@ -259,21 +276,24 @@ int32_t quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t*
   *scale = step.scale;
   if (step.inverse == 0.f) {
     std::memset(codes, 0, blocks * kBlockInputs);
-    return 0;
+    return {0, 0};
   }
   constexpr uint8_t kOrder[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
   const uint8x16_t order = vld1q_u8(kOrder);
   int32x4_t sums = vdupq_n_s32(0);
+  int32x4_t squares = vdupq_n_s32(0);
   for (size_t i = 0; i < blocks * kBlockInputs; i += 16) {
     float32x4_t v[4];
     NIBBLE_UNROLL
     for (size_t j = 0; j < 4; ++j) v[j] = vmulq_n_f32(vld1q_f32(x + i + 4 * j), step.inverse);
     int8x16_t bytes = to_bytes(v);
     sums = add_bytes(sums, bytes);
+    squares = vpadalq_s16(squares, vmull_s8(vget_low_s8(bytes), vget_low_s8(bytes)));
+    squares = vpadalq_s16(squares, vmull_high_s8(bytes, bytes));
     if (form != CodeForm::kBytes) bytes = vqtbl1q_s8(bytes, order);
     vst1q_s8(codes + i, bytes);
   }
-  return vaddvq_s32(sums);
+  return {vaddvq_s32(sums), vaddvq_s32(squares)};
 }
 
 void span_residual_neon(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
@@ -298,7 +318,7 @@ void span_residual_neon(const float* x, size_t blocks, CodeForm form, const int8
 namespace nibble::kernels {
 namespace {
 
-using QuantizeSpan = int32_t (*)(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale);
+using QuantizeSpan = CodeSums (*)(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale);
 
 QuantizeSpan quantize_span_for(CpuTarget target) {
 #if NIBBLE_X86
@@ -312,8 +332,10 @@ QuantizeSpan quantize_span_for(CpuTarget target) {
 
 }  // namespace
 
-void quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out, CpuTarget target) {
+bool quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out, CpuTarget target) {
   const QuantizeSpan quantize_span = quantize_span_for(target);
+  double rounding = 0.0;  // squares, which float could not hold
+  double rest = 0.0;
   size_t span = 0;
   size_t block = 0;
   for (size_t g = 0; g < w.group_ends.size(); ++g) {
@@ -321,12 +343,18 @@ void quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out,
     for (; span < w.group_ends[g]; ++span) {
       const size_t i = block * kBlockInputs;
       const size_t blocks = w.span_ends[span] - block;
-      const int32_t codes_sum = quantize_span(x + i, blocks, w.form, out.codes + i, out.scales + span);
-      sum += out.scales[span] * static_cast<float>(codes_sum);
+      const CodeSums codes = quantize_span(x + i, blocks, w.form, out.codes + i, out.scales + span);
+      const float scale = out.scales[span];
+      sum += scale * static_cast<float>(codes.sum);
+      // A rounding error is uniform within a step. The largest code is 127 or -127.
+      const double step = double{scale} * scale;
+      rounding += step * static_cast<double>(blocks * kBlockInputs) / 12.0;
+      rest += step * static_cast<double>(std::max(codes.squares - 127 * 127, 0));
       block = w.span_ends[span];
     }
     out.sums[g] = sum;
   }
+  return rounding > kSpikyRounding * kSpikyRounding * rest;
 }
 
 void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,8 @@ struct Token {
     shape.form = form;
   }
   QuantizedToken out() { return {codes.data(), scales.data(), sums.data()}; }
-  void quantize(const std::vector<float>& x, CpuTarget target) {
-    quantize_inputs(x.data(), shape, out(), target);
+  bool quantize(const std::vector<float>& x, CpuTarget target) {
+    return quantize_inputs(x.data(), shape, out(), target);
   }
   std::vector<int8_t> codes;
   std::vector<float> scales;
@@ -75,6 +76,45 @@ TEST_P(QuantizeInputsTest, GivesTheBytesOfTheScalarTarget) {
       EXPECT_EQ(token.sums, scalar.sums);
     }
   }
+}
+
+// Spikes from one that changes nothing to one that leaves nothing of the others, in one block, some and all.
+TEST_P(QuantizeInputsTest, SpikyIsWhoseRestTheRoundingDrowns) {
+  constexpr uint32_t kBlocks = 20;
+  std::mt19937 rng(8);
+  std::normal_distribution<float> normal;
+  std::vector<float> plain(kBlocks * kBlockInputs);
+  for (float& v : plain) v = normal(rng);
+  size_t spiky_ones = 0;
+  for (const float spike : {1.f, 5.f, 10.f, 20.f, 40.f, 80.f, 1e3f, 1e6f, 1e30f}) {
+    for (const uint32_t every : {1u, 4u, kBlocks}) {
+      std::vector<float> x = plain;
+      for (uint32_t b = 0; b < kBlocks; b += every) x[b * kBlockInputs + 7] = -spike;
+      Token token(kBlocks, CodeForm::kNibbles);
+      const bool spiky = token.quantize(x, GetParam());
+      EXPECT_EQ(spiky, Token(kBlocks, CodeForm::kBytes).quantize(x, CpuTarget::kScalar)) << spike;
+      double lost = 0;  // of what is left without the largest of each span
+      double rest = 0;
+      for (uint32_t b = 0; b < kBlocks; ++b) {
+        const std::span<const float> block = std::span(x).subspan(b * kBlockInputs, kBlockInputs);
+        const auto magnitude = [](float a, float c) { return std::fabs(a) < std::fabs(c); };
+        const double largest = std::fabs(*std::ranges::max_element(block, magnitude));
+        for (const float v : block) rest += double{v} * v;
+        rest -= largest * largest;
+        lost += kBlockInputs * largest * largest / (127 * 127 * 12.0);
+      }
+      const double share = std::sqrt(lost / rest);
+      if (share < 0.0155 || share > 0.0185) {
+        EXPECT_EQ(spiky, share > 0.017) << spike << " every " << every << " loses " << share;
+      }
+      spiky_ones += spiky ? 1 : 0;
+    }
+  }
+  EXPECT_GT(spiky_ones, 8u);
+  EXPECT_LT(spiky_ones, 25u);
+  Token token(1);
+  EXPECT_FALSE(token.quantize(std::vector<float>(kBlockInputs, 0.f), GetParam()));
+  EXPECT_FALSE(token.quantize(std::vector<float>(kBlockInputs, std::nanf("")), GetParam()));
 }
 
 TEST_P(QuantizeInputsTest, CodesOfTheResidualAddEightBits) {

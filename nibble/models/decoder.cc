@@ -270,6 +270,7 @@ void Decoder::experts(size_t layer, MatrixView<const float> x, MatrixView<float>
       for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
     }
   }
+  outer.finer_tokens += context.finer_tokens;
 }
 
 void Decoder::feed_forward(size_t layer, MatrixView<const float> x, MatrixView<float> y,

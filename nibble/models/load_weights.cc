@@ -19,9 +19,7 @@ ActivationBits activation_bits(const BlockModules& modules, std::string_view mod
                      std::string_view(modules.v),   std::string_view(modules.qkv),
                      std::string_view(modules.q_a), std::string_view(modules.kv_a),
                      std::string_view(modules.q_b), std::string_view(modules.kv_b)};
-  const bool is_fine = std::ranges::find(fine, module) != fine.end() ||
-                       std::ranges::find(modules.mlps, module, &MlpModules::down) != modules.mlps.end();
-  return is_fine ? ActivationBits::k16 : ActivationBits::k8;
+  return std::ranges::find(fine, module) != fine.end() ? ActivationBits::k16 : ActivationBits::k8;
 }
 
 std::string name_in_file(const DecoderSpec& spec, std::string_view full, bool prefix_missing) {

@@ -29,8 +29,8 @@ BlockModules block_modules(const DecoderSpec& spec, size_t layer, bool prefix_mi
 // gate.
 std::vector<std::string> linears_of_block(const BlockModules& modules);
 
-// Of the activations that a quantized linear of a block reads: 16 bits where 8 cost most for the work they
-// save (docs/kernels.md).
+// Of the activations that a quantized linear of a block reads: 16 bits where most tokens would need them
+// (docs/kernels.md).
 ActivationBits activation_bits(const BlockModules& modules, std::string_view module);
 
 // `full` without "model." where the file leaves it out.

@@ -27,6 +27,8 @@ struct ExecutionContext {
   ThreadPool& pool;
   Arena& arena;
   ForwardObserver* observer = nullptr;
+  // Counts the tokens that layers with 8-bit activations took in 16 bits, since 8 would have lost too much.
+  size_t finer_tokens = 0;
 };
 
 // f32: activations and sums in float32, weights exactly as the format defines them: what is compared
@@ -35,7 +37,9 @@ struct ExecutionContext {
 enum class ComputeMode { kF32, kAuto };
 
 // Of the activations that a quantized weight is multiplied with in ComputeMode::kAuto: 8 bits with a scale
-// for each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work.
+// for each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work. A token with so
+// large spikes that 8 bits would lose its other inputs (kernels/quantize_inputs.h) has a second row in either
+// case.
 enum class ActivationBits { k8, k16 };
 
 struct LinearOptions {

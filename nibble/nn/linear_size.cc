@@ -132,7 +132,8 @@ size_t LinearSize::scratch_bytes(size_t tokens, size_t threads) const {
   }
   const size_t rows = reorders ? threads * padded_inputs * sizeof(float) : 0;
   const size_t unpacked = kind == LinearKind::kBytes ? kernels::kLineBytes : padded_inputs * kStripOutputs;
-  return codes + tokens * (blocks + num_groups) * sizeof(float) + rows + threads * unpacked;
+  // Without the second rows of spiky tokens, which are few.
+  return codes + tokens * ((blocks + num_groups) * sizeof(float) + 1) + rows + threads * unpacked;
 }
 
 }  // namespace nibble

@@ -52,12 +52,27 @@ void expect_float_product(const Linear& linear, const std::vector<float>& weight
   }
 }
 
+std::vector<float> normal_inputs(size_t tokens, size_t in_features, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(tokens * in_features);
+  for (float& v : x) v = normal(rng);
+  return x;
+}
+
+// Every third token has one input that is so large that int8 codes lose the others.
+std::vector<float> spiky_inputs(size_t tokens, size_t in_features, unsigned seed) {
+  std::vector<float> x = normal_inputs(tokens, in_features, seed);
+  for (size_t t = 0; t < tokens; t += 3) x[t * in_features + (t + 7) % in_features] = -2000.f;
+  return x;
+}
+
 // The contract of linear.h: a row of y depends on its row of x alone.
 void expect_rows_independent(const Linear& linear) {
   constexpr size_t kTokens = 21;
   const size_t in = linear.in_features();
   const size_t out = linear.out_features();
-  const std::vector<float> inputs = random_inputs(kTokens, in, 6);
+  const std::vector<float> inputs = spiky_inputs(kTokens, in, 6);
   const MatrixView<const float> x(inputs.data(), kTokens, in);
   ThreadPool one(1);
   const std::vector<float> whole = run_linear(linear, x, one);
@@ -254,7 +269,7 @@ TEST_P(LinearTest, AutoModeGivesTheSameBytesOnEveryTarget) {
   for (const WeightCase& c : auto_cases()) {
     SCOPED_TRACE(c.name());
     const QuantizedWeight w = random_weight(c, 3);
-    const std::vector<float> inputs = random_inputs(11, c.in_features, 5);
+    const std::vector<float> inputs = spiky_inputs(11, c.in_features, 5);
     const MatrixView<const float> x(inputs.data(), 11, c.in_features);
     const std::vector<float> bias = random_bias(c.out_features);
     for (const ActivationBits activations : kBothActivations) {
@@ -274,7 +289,7 @@ TEST_P(LinearTest, AutoModeErrorHasTheSizeThatRoundingPredicts) {
   for (const WeightFormula formula : {WeightFormula::kAffine, WeightFormula::kCodebook}) {
     const QuantizedWeight w = random_weight({formula, 64, kIn, 4, 64, false, true}, 5);
     const std::vector<float> weight = all_weights(w);
-    const std::vector<float> inputs = random_inputs(kTokens, kIn, 6);
+    const std::vector<float> inputs = normal_inputs(kTokens, kIn, 6);  // no spikes: they have finer steps
     const MatrixView<const float> x(inputs.data(), kTokens, kIn);
     const std::vector<float> steps = span_steps(kernels::StripMatrix(w, pool), x);
     const ExactProduct exact = exact_product(weight, {}, x);
@@ -297,6 +312,41 @@ TEST_P(LinearTest, AutoModeErrorHasTheSizeThatRoundingPredicts) {
     // The grid of bytes for a codebook is chosen to be closer than rounding would be by chance.
     EXPECT_GT(ratio, formula == WeightFormula::kCodebook ? 0.6 : 0.9);
     EXPECT_LT(ratio, 1.1) << "formula " << static_cast<int>(formula);
+  }
+}
+
+// A spike of an input that the weight hardly looks at: with one row of codes the outputs would be noise.
+TEST_P(LinearTest, SpikyTokensAreMultipliedWithSixteenBits) {
+  ThreadPool pool(2);
+  constexpr size_t kTokens = 7;
+  for (const size_t group_size : {32u, 128u}) {
+    for (const bool act_order : {false, true}) {
+      const WeightCase c = {WeightFormula::kAffine, 40, 512, 4, group_size, act_order, /*equal_zeros=*/true};
+      QuantizedWeight w = random_weight(c, 1);
+      const std::vector<float> inputs = spiky_inputs(kTokens, c.in_features, 5);
+      const MatrixView<const float> x(inputs.data(), kTokens, c.in_features);
+      for (size_t t = 0; t < kTokens; t += 3) {
+        for (size_t o = 0; o < c.out_features; ++o)
+          w.codes[o * c.in_features + t + 7] = 8;  // minus the zero point: 0
+      }
+      const std::vector<float> bias = random_bias(c.out_features);
+      const ExactProduct exact = exact_product(all_weights(w), bias, x);
+      const auto linear = make_int8_linear(w, bias, pool, ActivationBits::k8, GetParam());
+      Arena arena;
+      ExecutionContext context{pool, arena};
+      std::vector<float> y(kTokens * c.out_features);
+      linear->forward(x, {y.data(), kTokens, c.out_features}, context);
+      EXPECT_EQ(context.finer_tokens, 3u);
+      for (size_t t = 0; t < kTokens; ++t) {
+        double error = 0;
+        double size = 0;
+        for (size_t i = t * c.out_features; i < (t + 1) * c.out_features; ++i) {
+          error += std::pow(y[i] - exact.y[i], 2);
+          size += std::pow(exact.y[i], 2);
+        }
+        EXPECT_LT(std::sqrt(error / size), 0.01) << "token " << t << " group_size " << group_size;
+      }
+    }
   }
 }
 
@@ -360,7 +410,7 @@ TEST_P(LinearTest, LayersThatShareTheirInputGiveTheBytesOfSeparateCalls) {
   ThreadPool pool(2);
   Arena arena;
   ExecutionContext context{pool, arena};
-  const std::vector<float> inputs = random_inputs(5, 256, 1);
+  const std::vector<float> inputs = spiky_inputs(5, 256, 1);
   const MatrixView<const float> x(inputs.data(), 5, 256);
   for (const ActivationBits activations : kBothActivations) {
     std::vector<std::unique_ptr<Linear>> layers;

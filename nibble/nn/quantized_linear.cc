@@ -115,24 +115,23 @@ class Int8Linear : public Linear {
     const Arena::Scope scope(context.arena);
     const kernels::Strips first = strips_.view();
     const size_t piece = strips_per_piece(first);
-    const kernels::QuantizedInputs inputs = quantize(x, first, context);
+    const Inputs inputs = quantize(x, first, context);
+    context.finer_tokens += inputs.spiky.size();
     const size_t workers = context.pool.num_threads();
     const size_t unpacked = kernels::strips_scratch_bytes(first);
     uint8_t* const all_unpacked = context.arena.take<uint8_t>(workers * unpacked);
-    size_t num_strips = 0;
-    for (const LinearOutput& output : outputs) num_strips += of(output).strips_.view().num_strips();
-    context.pool.parallel_for(num_strips, piece, [&](size_t begin, size_t end, size_t worker) {
-      size_t start = 0;  // of the layer's strips among all
-      for (const LinearOutput& output : outputs) {
-        const size_t size = of(output).strips_.view().num_strips();
-        const size_t to = std::min(end, start + size);
-        for (size_t from = std::max(begin, start); from < to; from += piece) {
-          of(output).product(inputs, from - start, std::min(from + piece, to) - start, output.y,
-                             all_unpacked + worker * unpacked);
-        }
-        start += size;
+    const size_t sums = inputs.rest.rows * piece * kStripOutputs;
+    float* const all_sums = sums > 0 ? context.arena.take<float>(workers * sums) : nullptr;
+    size_t* const counts = context.arena.take<size_t>(outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) counts[i] = of(outputs[i]).strips_.view().num_strips();
+    const auto multiply = [&](size_t layer, size_t begin, size_t end, size_t worker) {
+      for (size_t from = begin; from < end; from += piece) {
+        of(outputs[layer])
+            .product(inputs, from, std::min(from + piece, end), outputs[layer].y,
+                     {all_unpacked + worker * unpacked, all_sums + worker * sums});
       }
-    });
+    };
+    context.pool.parallel_for_parts({counts, outputs.size()}, piece, multiply);
   }
 
   size_t in_features() const override { return strips_.in_features(); }
@@ -147,51 +146,110 @@ class Int8Linear : public Linear {
     return static_cast<const Int8Linear&>(*output.linear);
   }
 
-  // Strips [begin, end), at most a piece.
-  void product(const kernels::QuantizedInputs& inputs, size_t begin, size_t end, MatrixView<float> y,
-               uint8_t* unpacked) const {
+  // All tokens, and of spiky ones what these rows leave of them.
+  struct Inputs {
+    kernels::QuantizedInputs tokens;
+    kernels::QuantizedInputs rest;
+    std::span<const uint32_t> spiky;  // [rest.rows], ascending
+  };
+
+  // Of one worker.
+  struct Scratch {
+    uint8_t* unpacked;
+    float* sums;  // [rest.rows, outputs of a piece]
+  };
+
+  // Strips [begin, end), at most a piece, whose codes stay in the cache for the second product.
+  void product(const Inputs& inputs, size_t begin, size_t end, MatrixView<float> y,
+               const Scratch& scratch) const {
     const kernels::Strips w = strips_.view();
     const size_t first = begin * kStripOutputs;
     const size_t last = std::min(end * kStripOutputs, w.out_features);
-    kernels::strips_product(w, inputs, begin, end, y.cols(first, last - first), unpacked, target_);
+    const MatrixView<float> out = y.cols(first, last - first);
+    kernels::strips_product(w, inputs.tokens, begin, end, out, scratch.unpacked, target_);
+    if (!inputs.spiky.empty()) {
+      const MatrixView<float> sums(scratch.sums, inputs.rest.rows, out.cols());
+      kernels::strips_product(w, inputs.rest, begin, end, sums, scratch.unpacked, target_);
+      for (size_t i = 0; i < inputs.spiky.size(); ++i) {
+        float* const row = out.row(inputs.spiky[i]);
+        for (size_t n = 0; n < out.cols(); ++n) row[n] += sums.row(i)[n];
+      }
+    }
     add_bias(bias_, first, last, y);
   }
 
-  kernels::QuantizedInputs quantize(MatrixView<const float> x, const kernels::Strips& w,
-                                    ExecutionContext& context) const {
+  // Room for rows of codes.
+  struct Rows {
+    Rows(size_t count, const kernels::Strips& w, Arena& arena)
+        // A line apart from a power of two: rows that are 4096 bytes apart would share one set of the cache.
+        : stride(w.num_blocks * kernels::kBlockInputs + kernels::kLineBytes),
+          num_spans(w.span_ends.size()),
+          num_groups(w.group_ends.size()),
+          codes(arena.take<int8_t>(count * stride)),
+          scales(arena.take<float>(count * num_spans)),
+          sums(arena.take<float>(count * num_groups)) {}
+
+    kernels::QuantizedToken row(size_t r) const {
+      return {codes + r * stride, scales + r * num_spans, sums + r * num_groups};
+    }
+    kernels::QuantizedInputs inputs(size_t count, size_t rows_per_token) const {
+      return {count, rows_per_token, codes, stride, scales, num_spans, sums};
+    }
+
+    size_t stride, num_spans, num_groups;
+    int8_t* codes;
+    float* scales;
+    float* sums;
+  };
+
+  Inputs quantize(MatrixView<const float> x, const kernels::Strips& w, ExecutionContext& context) const {
+    const size_t num_tokens = x.rows();
+    const Rows rows(num_tokens * rows_per_token_, w, context.arena);
+    uint8_t* const is_spiky = context.arena.take<uint8_t>(num_tokens);
+    const bool needs_copy = !strips_.positions().empty() || rows_per_token_ == 2;
     const size_t count = w.num_blocks * kernels::kBlockInputs;
-    // A line apart from a power of two: rows that are 4096 bytes apart would share one set of the cache.
-    const size_t stride = count + kernels::kLineBytes;
-    const size_t num_spans = w.span_ends.size();
-    const size_t num_groups = w.group_ends.size();
-    const size_t num_rows = x.rows() * rows_per_token_;
-    int8_t* const codes = context.arena.take<int8_t>(num_rows * stride);
-    float* const scales = context.arena.take<float>(num_rows * num_spans);
-    float* const sums = context.arena.take<float>(num_rows * num_groups);
-    const bool in_place = strips_.positions().empty();
-    const bool needs_copy = !in_place || rows_per_token_ > 1;
-    float* const rows = needs_copy ? context.arena.take<float>(context.pool.num_threads() * count) : nullptr;
-    context.pool.parallel_for(x.rows(), 1, [&](size_t begin, size_t end, size_t worker) {
-      float* const copy = rows + worker * count;
+    const size_t copies_size = context.pool.num_threads() * count;
+    float* copies = needs_copy ? context.arena.take<float>(copies_size) : nullptr;
+    context.pool.parallel_for(num_tokens, 1, [&](size_t begin, size_t end, size_t worker) {
+      float* const copy = needs_copy ? copies + worker * count : nullptr;
       for (size_t t = begin; t < end; ++t) {
-        const float* row = x.row(t);
-        if (!in_place) {
-          kernels::gather(x.row_span(t), strips_.positions(), copy);
-          row = copy;
-        }
-        kernels::QuantizedToken token = {};
-        for (size_t i = 0; i < rows_per_token_; ++i) {
-          if (i > 0) {
-            kernels::quantization_residual(row, w, token, copy, target_);
-            row = copy;
-          }
-          const size_t r = t * rows_per_token_ + i;
-          token = {codes + r * stride, scales + r * num_spans, sums + r * num_groups};
-          kernels::quantize_inputs(row, w, token, target_);
-        }
+        const float* const row = ordered(x.row_span(t), copy);
+        is_spiky[t] = kernels::quantize_inputs(row, w, rows.row(t * rows_per_token_), target_);
+        if (rows_per_token_ == 2) quantize_rest(row, w, rows.row(2 * t), copy, rows.row(2 * t + 1));
       }
     });
-    return {num_rows, rows_per_token_, codes, stride, scales, num_spans, sums};
+    const Inputs all = {rows.inputs(num_tokens * rows_per_token_, rows_per_token_), {}, {}};
+    if (rows_per_token_ == 2) return all;
+    const auto num_spiky = static_cast<size_t>(std::count(is_spiky, is_spiky + num_tokens, 1));
+    if (num_spiky == 0) return all;
+
+    const std::span<uint32_t> spiky(context.arena.take<uint32_t>(num_spiky), num_spiky);
+    for (uint32_t t = 0, i = 0; t < num_tokens; ++t) {
+      if (is_spiky[t] != 0) spiky[i++] = t;
+    }
+    const Rows rest(num_spiky, w, context.arena);
+    if (!needs_copy) copies = context.arena.take<float>(copies_size);
+    context.pool.parallel_for(num_spiky, 1, [&](size_t begin, size_t end, size_t worker) {
+      float* const copy = copies + worker * count;
+      for (size_t i = begin; i < end; ++i) {
+        quantize_rest(ordered(x.row_span(spiky[i]), copy), w, rows.row(spiky[i]), copy, rest.row(i));
+      }
+    });
+    return {all.tokens, rest.inputs(num_spiky, 1), spiky};
+  }
+
+  // x in the order of the weight, in `copy` where that is another one.
+  const float* ordered(std::span<const float> x, float* copy) const {
+    if (strips_.positions().empty()) return x.data();
+    kernels::gather(x, strips_.positions(), copy);
+    return copy;
+  }
+
+  // What `codes` leave of x, quantized; x may be `copy`.
+  void quantize_rest(const float* x, const kernels::Strips& w, const kernels::QuantizedToken& codes,
+                     float* copy, const kernels::QuantizedToken& out) const {
+    kernels::quantization_residual(x, w, codes, copy, target_);
+    kernels::quantize_inputs(copy, w, out, target_);
   }
 
   // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
