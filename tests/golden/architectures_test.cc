@@ -10,6 +10,7 @@
 #include "nibble/base/json.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/models/architecture.h"
+#include "tests/golden/agreement.h"
 #include "tests/golden/golden.h"
 #include "tests/support/fixtures.h"
 #include "tests/support/logits.h"
@@ -63,18 +64,7 @@ INSTANTIATE_TEST_SUITE_P(Every, ArchitectureGolden, testing::ValuesIn(architectu
 TEST_P(ArchitectureGolden, LogitsAgree) {
   Runner runner(folder_.path(), in_float32());
   ASSERT_TRUE(runner.model.has_value()) << to_string(runner.model.error());
-  double largest = 0.0;
-  for (size_t s = 0; s < golden_->sequences; ++s) {
-    const auto logits = runner.logits(golden_->prompts[s]);
-    ASSERT_TRUE(logits.has_value()) << to_string(logits.error());
-    for (size_t i = 0; i < golden_->positions.size(); ++i) {
-      const auto ours = row_of(*logits, golden_->positions[i], golden_->vocab_size);
-      const double difference = max_abs_difference(ours, golden_->row(s, i));
-      EXPECT_LE(difference, tolerance_) << "sequence " << s << ", position " << i;
-      largest = std::max(largest, difference);
-    }
-  }
-  const double share = largest / golden_->logits_std;
+  const double share = expect_logits(runner, *golden_, tolerance_) / golden_->logits_std;
   RecordProperty("max_difference_of_std", fmt::format("{:.2e}", share));
   report(fmt::format("{} ({}): logits differ by {:.1e} of their standard deviation", GetParam().name,
                      GetParam().config, share));
@@ -85,29 +75,7 @@ TEST_P(ArchitectureGolden, LogitsAgree) {
 TEST_P(ArchitectureGolden, GreedyContinuationIsTheSame) {
   Runner runner(folder_.path(), in_float32());
   ASSERT_TRUE(runner.model.has_value()) << to_string(runner.model.error());
-  size_t compared = 0;
-  size_t steps = 0;
-  for (size_t s = 0; s < golden_->sequences; ++s) {
-    const std::vector<int32_t>& greedy = golden_->greedy[s];
-    std::vector<int32_t> sequence = golden_->prompts[s];
-    const auto cache = (*runner.model)->make_cache(sequence.size() + greedy.size());
-    auto logits = runner.logits_after(sequence, *cache);
-    for (const int32_t token : greedy) {
-      ASSERT_TRUE(logits.has_value()) << to_string(logits.error());
-      const auto last = row_of(*logits, logits->size() / golden_->vocab_size - 1, golden_->vocab_size);
-      ++steps;
-      // These goldens have no gap: ours is within two tolerances of theirs.
-      if (top_gap(last) > 2 * tolerance_) {
-        ++compared;
-        EXPECT_EQ(argmax(last), token) << "sequence " << s << ", step " << steps;
-      }
-      sequence.push_back(token);
-      const size_t reset = (*runner.model)->cache_reset_length();
-      if (reset > 0 && cache->size() <= reset && sequence.size() > reset) cache->truncate(0);
-      logits = runner.logits_after(std::span<const int32_t>(sequence).subspan(cache->size()), *cache);
-    }
-  }
-  EXPECT_GT(compared, steps * 3 / 4) << "too few steps are clear enough to compare";
+  expect_greedy(runner, *golden_, tolerance_);
 }
 
 // What a row of the table differs from Llama in, as docs/architectures.md says it.

@@ -106,6 +106,7 @@ fs::path data_folder() { return NIBBLE_TEST_DATA; }
 
 std::vector<std::string> model_names() { return folder_names(data_folder() / "models"); }
 std::vector<std::string> architecture_names() { return folder_names(data_folder() / "architectures"); }
+std::vector<std::string> other_quantizer_names() { return folder_names(data_folder() / "other_quantizers"); }
 
 Expected<fs::path> model_folder(std::string_view name, const ModelFolderOptions& options) {
   const std::map<std::string, fs::path> files = files_of(name, options);

@@ -15,9 +15,10 @@ namespace nibble::test {
 
 std::filesystem::path data_folder();  // tests/data
 
-// The folders of tests/data/models and tests/data/architectures, sorted.
+// The folders of tests/data/models, architectures and other_quantizers, sorted.
 std::vector<std::string> model_names();
 std::vector<std::string> architecture_names();
+std::vector<std::string> other_quantizer_names();
 
 struct ModelFolderOptions {
   // Copy tokenizer and chat template of tiny-llama into a folder that has none, so that it can
