@@ -83,15 +83,6 @@ constexpr uint64_t kDefaultAlignment = 32;
 constexpr std::string_view kFetchAgain = "The download is incomplete: fetch the file again.";
 constexpr std::string_view kDamaged = "The file is damaged: fetch it again.";
 
-// The shortest decimal that rounds to `value`, as a double.
-double shortest_double(float value) {
-  std::array<char, 32> text;
-  const auto written = std::to_chars(text.data(), text.data() + text.size(), value);
-  double result = value;
-  std::from_chars(text.data(), written.ptr, result);
-  return result;
-}
-
 // Walks over the header. One thread at a time.
 class Reader {
  public:
@@ -348,6 +339,14 @@ Expected<std::optional<T>> typed_value(const GgufHeader& header, std::string_vie
 }  // namespace
 
 const GgmlTypeInfo& ggml_type_info(GgmlType type) { return *find_type(static_cast<uint32_t>(type)); }
+
+double shortest_double(float value) {
+  std::array<char, 32> text;
+  const auto written = std::to_chars(text.data(), text.data() + text.size(), value);
+  double result = value;
+  std::from_chars(text.data(), written.ptr, result);
+  return result;
+}
 
 Expected<GgufHeader> parse_gguf(std::span<const std::byte> file) {
   Reader reader(file);

@@ -79,6 +79,9 @@ struct GgufHeader {
   std::map<std::string, GgufTensor, std::less<>> tensors;
 };
 
+// The shortest decimal that rounds to `value`, as a double.
+double shortest_double(float value);
+
 // Checks everything that can be known without reading the tensors.
 Expected<GgufHeader> parse_gguf(std::span<const std::byte> file);
 

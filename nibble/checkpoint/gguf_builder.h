@@ -29,6 +29,18 @@ class GgufBuilder {
     return *this;
   }
 
+  // Another value for a number that has been added as a T.
+  template <class T>
+  GgufBuilder& replace(std::string_view key, T value) {
+    std::string pair;
+    append_text(pair, key);
+    append(pair, type_of<T>());
+    const size_t at = pairs_.find(pair) + pair.size();
+    append(pair, value);
+    pairs_.replace(at, sizeof(T), pair, pair.size() - sizeof(T));
+    return *this;
+  }
+
   template <class T>
   GgufBuilder& add_list(std::string_view key, const std::vector<T>& values) {
     append_text(pairs_, key);

@@ -7,77 +7,17 @@
 #include <numbers>
 #include <vector>
 
+#include "nibble/checkpoint/gguf_keys.h"
 #include "nibble/checkpoint/gguf_quants.h"
 
 namespace nibble {
 namespace {
 
-constexpr std::array kArchitectures = {
-    GgufArchitecture{"llama", "llama", "LlamaForCausalLM", /*has_permuted_heads=*/true},
-    GgufArchitecture{"qwen2", "qwen2", "Qwen2ForCausalLM", /*has_permuted_heads=*/false},
-    GgufArchitecture{"qwen3", "qwen3", "Qwen3ForCausalLM", /*has_permuted_heads=*/false},
-};
-
-constexpr uint64_t kMaxSize = uint64_t{1} << 31;
-
 Expected<const GgufArchitecture*> find_architecture(const GgufHeader& header) {
   NIBBLE_TRY(const auto name, gguf_string(header, "general.architecture"));
   if (!name) return fail(ErrorCode::kDataLoss, "general.architecture is missing");
-  std::vector<std::string_view> known;
-  for (const GgufArchitecture& architecture : kArchitectures) {
-    if (architecture.name == *name) return &architecture;
-    known.push_back(architecture.name);
-  }
-  return fail(ErrorCode::kUnsupported, "GGUF files of architecture \"{}\"", *name)
-      .with_fix(fmt::format("These can be imported: {}. For others, use the model's safetensors files.",
-                            fmt::join(known, ", ")));
+  return find_gguf_architecture(*name);
 }
-
-// Reads the keys of one architecture: "llama.block_count".
-struct Keys {
-  const GgufHeader& header;
-  std::string prefix;
-
-  std::string full(std::string_view key) const { return prefix + std::string(key); }
-
-  // A size that may be missing. Some files have a list with one value per layer; if all are equal,
-  // it is that value.
-  Expected<std::optional<size_t>> optional_size(std::string_view key) const {
-    const auto found = header.metadata.find(full(key));
-    if (found == header.metadata.end()) return std::optional<size_t>();
-    const Json* value = &found->second;
-    if (value->is_array() && !value->empty()) {
-      for (const Json& element : *value) {
-        if (element != value->front()) {
-          return fail(ErrorCode::kUnsupported, "differs between the layers").at(full(key));
-        }
-      }
-      value = &value->front();
-    }
-    if (!value->is_number_integer() || *value < 0 || *value > kMaxSize) {
-      return fail(ErrorCode::kDataLoss, "{} is no size from 0 to {}",
-                  value->is_number() ? value->dump() : std::string(json_type_name(*value)), kMaxSize)
-          .at(full(key));
-    }
-    return std::optional<size_t>(value->get<size_t>());
-  }
-
-  Expected<size_t> size(std::string_view key, std::optional<size_t> fallback = {}) const {
-    NIBBLE_TRY(const auto value, optional_size(key));
-    const size_t size = value.value_or(fallback.value_or(0));
-    if (size == 0)
-      return fail(ErrorCode::kDataLoss, "{}", value ? "must not be 0" : "is missing").at(full(key));
-    return size;
-  }
-
-  Expected<double> positive(std::string_view key, std::optional<double> fallback = {}) const {
-    NIBBLE_TRY(const auto value, gguf_number(header, full(key)));
-    if (!value && !fallback) return fail(ErrorCode::kDataLoss, "is missing").at(full(key));
-    const double number = value ? *value : *fallback;
-    if (std::isfinite(number) && number > 0) return number;
-    return fail(ErrorCode::kDataLoss, "{} is not a positive number", number).at(full(key));
-  }
-};
 
 bool is_matrix(const GgufTensor& tensor) { return tensor.shape.size() > 1; }
 
@@ -143,8 +83,66 @@ Expected<Json> rope_scaling_from_factors(const GgufTensor& tensor, std::span<con
               {"original_max_position_embeddings", 8192}};
 }
 
+// One of the two lists of divisors of longrope: [rotary_dim / 2].
+Expected<Json> read_long_rope_factors(std::string_view name, const GgufFiles& files, size_t rotary_dim) {
+  const auto found = files.header.tensors.find(name);
+  if (found == files.header.tensors.end()) {
+    return fail(ErrorCode::kDataLoss, "is missing, but the other list of rotary factors is there").at(name);
+  }
+  const GgufTensor& tensor = found->second;
+  if (tensor.type != GgmlType::kF32 || tensor.shape != Shape{rotary_dim / 2}) {
+    return fail(ErrorCode::kDataLoss, "{} of shape [{}], but half of the {} rotated elements are F32 [{}]",
+                ggml_type_info(tensor.type).name, fmt::join(tensor.shape, ", "), rotary_dim, rotary_dim / 2)
+        .at(name);
+  }
+  const auto bytes = files.bytes_of(tensor);
+  std::vector<float> stored(rotary_dim / 2);
+  std::memcpy(stored.data(), bytes.data(), bytes.size());
+  Json factors = Json::array();
+  for (const float factor : stored) {
+    if (!std::isfinite(factor) || !(factor > 0)) {
+      return fail(ErrorCode::kDataLoss, "{} is not a positive number", factor).at(name);
+    }
+    factors.push_back(shortest_double(factor));
+  }
+  return factors;
+}
+
+constexpr std::string_view kLongFactors = "rope_factors_long.weight";
+constexpr std::string_view kShortFactors = "rope_factors_short.weight";
+
+// longrope (arXiv:2402.13753) has its factors in two tensors, and the length from which on the long ones
+// count.
+Expected<Json> long_rope_scaling(const GgufKeys& keys, const GgufFiles& files, size_t rotary_dim) {
+  NIBBLE_TRY(const auto type, gguf_string(keys.header, keys.full("rope.scaling.type")));
+  if (type && *type != "longrope") {
+    return fail(ErrorCode::kDataLoss, "\"{}\", but the file has the factors of longrope", *type)
+        .at(keys.full("rope.scaling.type"));
+  }
+  // "type" and nothing but the factors beside it: Transformers 4 takes no other for phi3.
+  Json scaling = {{"type", "longrope"}};
+  NIBBLE_TRY(scaling["short_factor"], read_long_rope_factors(kShortFactors, files, rotary_dim));
+  NIBBLE_TRY(scaling["long_factor"], read_long_rope_factors(kLongFactors, files, rotary_dim));
+  if (!keys.has("rope.scaling.attn_factor")) return scaling;
+  NIBBLE_TRY(const double attention_factor, keys.positive("rope.scaling.attn_factor"));
+  NIBBLE_TRY(const size_t original, keys.size("rope.scaling.original_context_length"));
+  // What Transformers computes when it is not told.
+  NIBBLE_TRY(const size_t positions, keys.size("context_length"));
+  const double factor = static_cast<double>(positions) / static_cast<double>(original);
+  const double usual =
+      factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
+  constexpr double kTolerance = 1e-6;  // the file's is a float32
+  if (!std::isfinite(usual) || std::abs(attention_factor - usual) > kTolerance * usual) {
+    scaling["attention_factor"] = attention_factor;
+  }
+  return scaling;
+}
+
 // null: no scaling.
-Expected<Json> rope_scaling(const Keys& keys, const GgufFiles& files, double rope_theta, size_t head_dim) {
+Expected<Json> rope_scaling(const GgufKeys& keys, const GgufFiles& files, double rope_theta,
+                            const GgufConfig& result) {
+  const auto& tensors = keys.header.tensors;
+  const bool is_long_rope = tensors.contains(kLongFactors) || tensors.contains(kShortFactors);
   for (const auto& entry : keys.header.metadata) {
     const std::string_view key = entry.first;
     const std::string prefix = keys.full("rope.scaling.");
@@ -152,21 +150,27 @@ Expected<Json> rope_scaling(const Keys& keys, const GgufFiles& files, double rop
     const std::string_view rest = key.substr(prefix.size());
     constexpr std::array<std::string_view, 4> kKnown = {"type", "factor", "original_context_length",
                                                         "finetuned"};
-    if (std::find(kKnown.begin(), kKnown.end(), rest) == kKnown.end()) {
+    const bool is_known = std::find(kKnown.begin(), kKnown.end(), rest) != kKnown.end();
+    if (!is_known && !(is_long_rope && rest == "attn_factor")) {
       return fail(ErrorCode::kUnsupported, "this kind of rotary scaling is not implemented").at(key);
     }
   }
-  const auto factors = keys.header.tensors.find("rope_freqs.weight");
-  if (factors != keys.header.tensors.end()) {
-    return rope_scaling_from_factors(factors->second, files.bytes_of(factors->second), rope_theta, head_dim);
+  if (is_long_rope) return long_rope_scaling(keys, files, result.rotary_dim);
+  const auto factors = tensors.find("rope_freqs.weight");
+  if (factors != tensors.end()) {
+    return rope_scaling_from_factors(factors->second, files.bytes_of(factors->second), rope_theta,
+                                     result.head_dim);
   }
   NIBBLE_TRY(const auto type, gguf_string(keys.header, keys.full("rope.scaling.type")));
   NIBBLE_TRY(const double old_factor, keys.positive("rope.scale_linear", 1.0));
   if (!type && old_factor != 1.0) return Json{{"rope_type", "linear"}, {"factor", old_factor}};
   if (!type || *type == "none") return Json();
   if (*type != "linear" && *type != "yarn") {
-    return fail(ErrorCode::kUnsupported, "rotary scaling \"{}\"; none, linear and yarn are implemented",
-                *type)
+    return fail(
+               ErrorCode::kUnsupported,
+               "rotary scaling \"{}\" without its factors; none, linear, yarn, and longrope with two tensors "
+               "of factors are implemented",
+               *type)
         .at(keys.full("rope.scaling.type"));
   }
   NIBBLE_TRY(const double factor, keys.positive("rope.scaling.factor"));
@@ -178,31 +182,48 @@ Expected<Json> rope_scaling(const Keys& keys, const GgufFiles& files, double rop
   return scaling;
 }
 
-Expected<size_t> read_head_dim(const Keys& keys, size_t hidden_size, size_t num_attention_heads) {
-  NIBBLE_TRY(const size_t head_dim, keys.size("attention.key_length", hidden_size / num_attention_heads));
-  NIBBLE_TRY(const size_t value_dim, keys.size("attention.value_length", head_dim));
-  NIBBLE_TRY(const size_t rotary_dim, keys.size("rope.dimension_count", head_dim));
-  if (value_dim != head_dim || rotary_dim != head_dim || head_dim % 2 != 0) {
+Status read_head_dims(const GgufKeys& keys, size_t hidden_size, GgufConfig& result) {
+  NIBBLE_TRY(result.head_dim, keys.size("attention.key_length", hidden_size / result.num_attention_heads));
+  NIBBLE_TRY(const size_t value_dim, keys.size("attention.value_length", result.head_dim));
+  NIBBLE_TRY(result.rotary_dim, keys.size("rope.dimension_count", result.head_dim));
+  const bool may_be_less = result.architecture->rotates_partly && result.rotary_dim < result.head_dim;
+  if (value_dim != result.head_dim || (result.rotary_dim != result.head_dim && !may_be_less) ||
+      result.head_dim % 2 != 0 || result.rotary_dim % 2 != 0) {
     return fail(ErrorCode::kUnsupported,
-                "heads of {} elements for keys, {} for values, {} of them rotated; all three must be equal "
-                "and even",
-                head_dim, value_dim, rotary_dim)
+                "heads of {} elements for keys, {} for values, {} of them rotated; {} must be equal and even",
+                result.head_dim, value_dim, result.rotary_dim,
+                result.architecture->rotates_partly ? "the first two" : "all three")
         .at(keys.full("attention.key_length"));
   }
-  return head_dim;
+  return {};
 }
 
 // What would make the model another one than the names of its tensors suggest.
-Status refuse_variants(const Keys& keys) {
+Status refuse_variants(const GgufKeys& keys, const GgufArchitecture& architecture) {
   for (const std::string_view key : {"expert_count", "attention.sliding_window"}) {
+    if (architecture.has_sliding_window && key == "attention.sliding_window") continue;
     NIBBLE_TRY(const auto value, keys.optional_size(key));
     if (value && *value > 0) {
-      return fail(ErrorCode::kUnsupported, "{}: GGUF import has no experts and no sliding windows", *value)
+      return fail(ErrorCode::kUnsupported, "{}: GGUF import of {} has no experts and no sliding windows",
+                  *value, architecture.name)
           .at(keys.full(key))
           .with_fix("Use the model's safetensors files.");
     }
   }
   return {};
+}
+
+// The end of a turn in a chat, where it is not the end of the text. Many files have the token without the
+// key.
+Expected<std::optional<uint64_t>> end_of_turn_id(const GgufHeader& header, const GgufConfig& result) {
+  NIBBLE_TRY(const auto id, gguf_token_id(header, "eot", result.vocab_size));
+  const std::string_view text = result.architecture->end_of_turn;
+  if (id || text.empty()) return id;
+  NIBBLE_TRY(const Json* const tokens, gguf_array(header, "tokenizer.ggml.tokens"));
+  if (tokens == nullptr) return id;
+  const auto found = std::find(tokens->begin(), tokens->end(), Json(text));
+  const auto index = static_cast<size_t>(found - tokens->begin());
+  return index < std::min(tokens->size(), result.vocab_size) ? std::optional<uint64_t>(index) : std::nullopt;
 }
 
 Status add_token_ids(const GgufHeader& header, GgufConfig& result) {
@@ -213,8 +234,7 @@ Status add_token_ids(const GgufHeader& header, GgufConfig& result) {
     result.config[key] = *id;
     result.generation_config[key] = *id;
   }
-  // The end of a turn in a chat, where it is not the end of the text: generation stops at both.
-  NIBBLE_TRY(const auto end_of_turn, gguf_token_id(header, "eot", result.vocab_size));
+  NIBBLE_TRY(const auto end_of_turn, end_of_turn_id(header, result));  // generation stops there, too
   const auto eos = result.generation_config.find("eos_token_id");
   if (end_of_turn && eos != result.generation_config.end() && *eos != *end_of_turn) {
     const uint64_t eos_id = eos->get<uint64_t>();
@@ -239,8 +259,8 @@ Expected<GgufConfig> make_gguf_config(const GgufFiles& files) {
   const GgufHeader& header = files.header;
   GgufConfig result;
   NIBBLE_TRY(result.architecture, find_architecture(header));
-  const Keys keys{header, std::string(result.architecture->name) + "."};
-  NIBBLE_RETURN_IF_ERROR(refuse_variants(keys));
+  const GgufKeys keys{header, std::string(result.architecture->name) + "."};
+  NIBBLE_RETURN_IF_ERROR(refuse_variants(keys, *result.architecture));
   NIBBLE_TRY(result.dtype, choose_dtype(header));
 
   const auto embedding = header.tensors.find("token_embd.weight");
@@ -254,15 +274,15 @@ Expected<GgufConfig> make_gguf_config(const GgufFiles& files) {
   NIBBLE_TRY(result.num_hidden_layers, keys.size("block_count"));
   NIBBLE_TRY(result.num_attention_heads, keys.size("attention.head_count"));
   NIBBLE_TRY(result.num_key_value_heads, keys.size("attention.head_count_kv", result.num_attention_heads));
-  NIBBLE_TRY(result.head_dim, read_head_dim(keys, hidden_size, result.num_attention_heads));
+  NIBBLE_RETURN_IF_ERROR(read_head_dims(keys, hidden_size, result));
   NIBBLE_TRY(const double eps, keys.positive("attention.layer_norm_rms_epsilon"));
   NIBBLE_TRY(const double rope_theta, keys.positive("rope.freq_base", 10000.0));
-  NIBBLE_TRY(const Json scaling, rope_scaling(keys, files, rope_theta, result.head_dim));
+  NIBBLE_TRY(const Json scaling, rope_scaling(keys, files, rope_theta, result));
 
   Json& config = result.config;
   config["architectures"] = Json::array({result.architecture->class_name});
   config["model_type"] = result.architecture->model_type;
-  config["hidden_act"] = "silu";
+  config[std::string(result.architecture->activation_key)] = result.architecture->activation;
   config["hidden_size"] = hidden_size;
   config["intermediate_size"] = intermediate_size;
   config["num_hidden_layers"] = result.num_hidden_layers;
@@ -275,9 +295,15 @@ Expected<GgufConfig> make_gguf_config(const GgufFiles& files) {
   config["rope_theta"] = rope_theta;
   config["rope_scaling"] = scaling;
   config["tie_word_embeddings"] = !header.tensors.contains("output.weight");
-  if (result.architecture->name == "llama") {
-    config["attention_bias"] = header.tensors.contains("blk.0.attn_q.bias");
-    config["mlp_bias"] = header.tensors.contains("blk.0.ffn_gate.bias");
+  if (result.rotary_dim < result.head_dim) {
+    config["partial_rotary_factor"] =
+        static_cast<double>(result.rotary_dim) / static_cast<double>(result.head_dim);
+  }
+  if (scaling.contains("long_factor")) {
+    NIBBLE_TRY(config["original_max_position_embeddings"], keys.size("rope.scaling.original_context_length"));
+  }
+  if (result.architecture->configure != nullptr) {
+    NIBBLE_RETURN_IF_ERROR(result.architecture->configure(keys, result));
   }
   config["torch_dtype"] = torch_dtype_name(result.dtype);
   result.generation_config = Json::object();

@@ -9,19 +9,10 @@
 
 #include "nibble/base/dtype.h"
 #include "nibble/base/json.h"
+#include "nibble/checkpoint/gguf_architectures.h"
 #include "nibble/checkpoint/gguf_files.h"
 
 namespace nibble {
-
-// An architecture whose tensors correspond one to one to those of Transformers.
-struct GgufArchitecture {
-  std::string_view name;        // general.architecture
-  std::string_view model_type;  // config.json
-  std::string_view class_name;  // "LlamaForCausalLM"
-  // llama.cpp rotates neighbouring elements, Transformers the two halves of a head; the rows of
-  // q_proj and k_proj were reordered when the file was made.
-  bool has_permuted_heads;
-};
 
 struct GgufConfig {
   const GgufArchitecture* architecture = nullptr;
@@ -29,6 +20,7 @@ struct GgufConfig {
   size_t num_attention_heads = 0;
   size_t num_key_value_heads = 0;
   size_t head_dim = 0;
+  size_t rotary_dim = 0;  // elements of a head that are rotated
   size_t vocab_size = 0;
   DType dtype = DType::kF16;  // of all tensors, after the import
   Json config;                // config.json

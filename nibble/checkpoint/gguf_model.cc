@@ -1,5 +1,6 @@
 #include "nibble/checkpoint/gguf_model.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "nibble/base/float16.h"
+#include "nibble/checkpoint/gguf_architectures.h"
 #include "nibble/checkpoint/gguf_config.h"
 #include "nibble/checkpoint/gguf_files.h"
 #include "nibble/checkpoint/gguf_quants.h"
@@ -15,59 +17,31 @@
 namespace nibble {
 namespace {
 
-// Which heads the rows of a tensor belong to.
-enum class Heads { kNone, kQuery, kKey };
-
-struct NameRow {
-  std::string_view gguf;
-  std::string_view hf;
-  Heads heads;
-};
-
 constexpr std::array kModelNames = {
-    NameRow{"token_embd", "model.embed_tokens", Heads::kNone},
-    NameRow{"output_norm", "model.norm", Heads::kNone},
-    NameRow{"output", "lm_head", Heads::kNone},
+    std::pair<std::string_view, std::string_view>{"token_embd", "model.embed_tokens"},
+    std::pair<std::string_view, std::string_view>{"output_norm", "model.norm"},
+    std::pair<std::string_view, std::string_view>{"output", "lm_head"},
 };
 
-// blk.N. and model.layers.N. stand in front.
-constexpr std::array kLayerNames = {
-    NameRow{"attn_norm", "input_layernorm", Heads::kNone},
-    NameRow{"attn_q", "self_attn.q_proj", Heads::kQuery},
-    NameRow{"attn_k", "self_attn.k_proj", Heads::kKey},
-    NameRow{"attn_v", "self_attn.v_proj", Heads::kNone},
-    NameRow{"attn_output", "self_attn.o_proj", Heads::kNone},
-    NameRow{"attn_q_norm", "self_attn.q_norm", Heads::kNone},
-    NameRow{"attn_k_norm", "self_attn.k_norm", Heads::kNone},
-    NameRow{"ffn_norm", "post_attention_layernorm", Heads::kNone},
-    NameRow{"ffn_gate", "mlp.gate_proj", Heads::kNone},
-    NameRow{"ffn_up", "mlp.up_proj", Heads::kNone},
-    NameRow{"ffn_down", "mlp.down_proj", Heads::kNone},
-};
-
-template <size_t kSize>
-const NameRow* find_row(const std::array<NameRow, kSize>& rows, std::string_view name) {
-  for (const NameRow& row : rows) {
-    if (row.gguf == name) return &row;
-  }
-  return nullptr;
-}
+// Became rope_scaling in config.json.
+constexpr std::array<std::string_view, 3> kRotaryFactors = {"rope_freqs.weight", "rope_factors_long.weight",
+                                                            "rope_factors_short.weight"};
 
 // A tensor as Transformers has it, and where it comes from.
 struct ImportedTensor {
   std::string name;
-  Heads heads = Heads::kNone;
+  GgufHeads heads = GgufHeads::kNone;
 };
 
 // Nothing for a name that is not known.
-std::optional<ImportedTensor> import_name(std::string_view name, size_t num_hidden_layers) {
+std::optional<ImportedTensor> import_name(std::string_view name, const GgufConfig& config) {
   const size_t dot = name.rfind('.');
   if (dot == name.npos) return std::nullopt;
   const std::string_view suffix = name.substr(dot);  // ".weight"
   if (suffix != ".weight" && suffix != ".bias") return std::nullopt;
   std::string_view stem = name.substr(0, dot);
-  if (const NameRow* row = find_row(kModelNames, stem)) {
-    return ImportedTensor{fmt::format("{}{}", row->hf, suffix), row->heads};
+  for (const auto& [gguf, hf] : kModelNames) {
+    if (gguf == stem) return ImportedTensor{fmt::format("{}{}", hf, suffix)};
   }
   constexpr std::string_view kBlock = "blk.";
   if (!stem.starts_with(kBlock)) return std::nullopt;
@@ -75,8 +49,10 @@ std::optional<ImportedTensor> import_name(std::string_view name, size_t num_hidd
   size_t layer = 0;
   const auto parsed = std::from_chars(stem.data(), stem.data() + stem.size(), layer);
   stem.remove_prefix(static_cast<size_t>(parsed.ptr - stem.data()));
-  if (parsed.ec != std::errc() || layer >= num_hidden_layers || !stem.starts_with('.')) return std::nullopt;
-  const NameRow* const row = find_row(kLayerNames, stem.substr(1));
+  if (parsed.ec != std::errc() || layer >= config.num_hidden_layers || !stem.starts_with('.')) {
+    return std::nullopt;
+  }
+  const GgufTensorName* const row = find_layer_tensor(*config.architecture, stem.substr(1));
   if (row == nullptr) return std::nullopt;
   return ImportedTensor{fmt::format("model.layers.{}.{}{}", layer, row->hf, suffix), row->heads};
 }
@@ -85,6 +61,7 @@ struct Source {
   GgufTensor tensor;
   std::string gguf_name;
   size_t num_permuted_heads = 0;  // 0: the rows stay where they are
+  float addend = 0;               // of every element
 };
 
 // Row `row` of the file, inside a head of `head_dim` rows, pairs element row/2 of the first half
@@ -118,6 +95,9 @@ Expected<std::vector<T>> expand(const Source& source, std::span<const std::byte>
   std::vector<float> values(row_elements);
   for (size_t row = 0; row < rows; ++row) {
     dequantize(blocks.subspan(row * row_bytes, row_bytes), values.data());
+    if (source.addend != 0) {
+      for (float& value : values) value += source.addend;
+    }
     T* const to = result.data() + (permuted ? unpermuted_row(row, head_dim) : row) * row_elements;
     for (size_t i = 0; i < row_elements; ++i) {
       to[i] = narrow(values[i]);
@@ -133,17 +113,21 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   Status add(const std::string& gguf_name, const GgufTensor& tensor, const GgufConfig& config) {
-    const auto imported = import_name(gguf_name, config.num_hidden_layers);
+    const auto imported = import_name(gguf_name, config);
     if (!imported) {
       return fail(ErrorCode::kUnsupported, "this tensor has no place in a {} of {} layers",
                   config.architecture->class_name, config.num_hidden_layers)
           .at(gguf_name)
           .with_fix("Use the model's safetensors files.");
     }
-    Source source{tensor, gguf_name, 0};
-    if (config.architecture->has_permuted_heads && imported->heads != Heads::kNone) {
+    Source source{tensor, gguf_name};
+    // Every norm, those of queries and keys, too.
+    if (config.architecture->norms_have_one_more && imported->name.ends_with("norm.weight")) {
+      source.addend = -1;
+    }
+    if (config.architecture->has_permuted_heads && imported->heads != GgufHeads::kNone) {
       source.num_permuted_heads =
-          imported->heads == Heads::kQuery ? config.num_attention_heads : config.num_key_value_heads;
+          imported->heads == GgufHeads::kQuery ? config.num_attention_heads : config.num_key_value_heads;
       const size_t rows = tensor.shape.empty() ? 0 : tensor.shape[0];
       if (rows != source.num_permuted_heads * config.head_dim) {
         return fail(ErrorCode::kDataLoss, "{} rows, but {} heads of {} need {}", rows,
@@ -219,7 +203,7 @@ Expected<std::map<std::string, std::string>> make_texts(const GgufFiles& files) 
 
 Status add_tensors(const GgufHeader& header, const GgufConfig& config, GgufCheckpoint& checkpoint) {
   for (const auto& [name, tensor] : header.tensors) {
-    if (name == "rope_freqs.weight") continue;  // became rope_scaling in config.json
+    if (std::find(kRotaryFactors.begin(), kRotaryFactors.end(), name) != kRotaryFactors.end()) continue;
     NIBBLE_RETURN_IF_ERROR(checkpoint.add(name, tensor, config));
   }
   return {};

@@ -274,6 +274,157 @@ TEST(GgufModel, OtherRotaryFactorsAreRefused) {
               HasSubstr("not those of Llama 3.1"));
 }
 
+// --- gemma and phi3; whole models are in tests/golden/gguf_test.cc ---
+
+Json config_of(const GgufBuilder& builder) {
+  const Model model(with_embedding(builder));
+  EXPECT_EQ(model.refusal(), "accepted");
+  return model.json("config.json");
+}
+
+GgufBuilder with_layers(std::string_view architecture, uint32_t layers) {
+  GgufBuilder builder = llama_metadata(architecture);
+  builder.replace<uint32_t>(std::string(architecture) + ".block_count", layers);
+  for (uint32_t layer = 0; layer < layers; ++layer) {
+    builder.add_floats(fmt::format("blk.{}.attn_norm.weight", layer), {1}, {1});
+  }
+  return builder;
+}
+
+TEST(GgufGemma, WhatOldFilesLeaveOutHasThePublishedValues) {
+  const Json gemma2 = config_of(with_layers("gemma2", 2));
+  EXPECT_EQ(gemma2["hidden_activation"], "gelu_pytorch_tanh");
+  EXPECT_EQ(gemma2["attn_logit_softcapping"], 50.0);
+  EXPECT_EQ(gemma2["final_logit_softcapping"], 30.0);
+  EXPECT_EQ(gemma2["sliding_window"], 4096);
+  EXPECT_EQ(gemma2["layer_types"], Json::array({"sliding_attention", "full_attention"}));
+  EXPECT_EQ(gemma2["rope_theta"], 10000.0);
+  const Json gemma3 = config_of(with_layers("gemma3", 1));
+  EXPECT_EQ(gemma3["model_type"], "gemma3_text");
+  EXPECT_EQ(gemma3["rope_local_base_freq"], 10000.0);
+  EXPECT_FALSE(gemma3.contains("final_logit_softcapping"));
+  EXPECT_EQ(gemma3["sliding_window"], Json());
+  EXPECT_EQ(gemma3["layer_types"], Json::array({"full_attention"}));
+}
+
+TEST(GgufGemma, TheLargestModelsScaleQueriesByTheirWidth) {
+  // head_dim is 4, hidden_size / heads 16.
+  EXPECT_EQ(config_of(with_layers("gemma2", 45))["query_pre_attn_scalar"], 4);
+  EXPECT_EQ(config_of(with_layers("gemma2", 46))["query_pre_attn_scalar"], 16);
+  EXPECT_EQ(config_of(with_layers("gemma3", 46))["query_pre_attn_scalar"], 4);
+  EXPECT_EQ(config_of(with_layers("gemma3", 62))["query_pre_attn_scalar"], 16);
+}
+
+TEST(GgufGemma, TheFileMayNameThePeriodOfTheSlidingLayers) {
+  auto builder = with_layers("gemma3", 4).add<uint32_t>("gemma3.attention.sliding_window", 8);
+  builder.add<uint32_t>("gemma3.attention.sliding_window_pattern", 3)
+      .add("gemma3.rope.freq_base_swa", 5000.0f);
+  const Json config = config_of(builder);
+  EXPECT_EQ(config["sliding_window"], 8);
+  EXPECT_EQ(config["layer_types"],
+            Json::array({"sliding_attention", "sliding_attention", "full_attention", "sliding_attention"}));
+  EXPECT_EQ(config["rope_local_base_freq"], 5000.0);
+}
+
+TEST(GgufGemma, NormsAreStoredWithOneMore) {
+  auto builder = with_embedding(llama_metadata("gemma2"));
+  builder.add_floats("blk.0.attn_norm.weight", {2}, {1.25f, 0.5f});
+  builder.add_floats("blk.0.post_attention_norm.weight", {1}, {3});
+  builder.add_floats("blk.0.ffn_norm.weight", {1}, {4});
+  builder.add_floats("blk.0.post_ffw_norm.weight", {1}, {5});
+  builder.add_floats("output_norm.weight", {1}, {2});
+  const Model model(builder);
+  ASSERT_TRUE(model.checkpoint) << to_string(model.checkpoint.error());
+  const std::string layer = "model.layers.0.";
+  EXPECT_THAT(model.floats(layer + "input_layernorm.weight"), ElementsAre(0.25f, -0.5f));
+  EXPECT_THAT(model.floats(layer + "post_attention_layernorm.weight"), ElementsAre(2));
+  EXPECT_THAT(model.floats(layer + "pre_feedforward_layernorm.weight"), ElementsAre(3));
+  EXPECT_THAT(model.floats(layer + "post_feedforward_layernorm.weight"), ElementsAre(4));
+  EXPECT_THAT(model.floats("model.norm.weight"), ElementsAre(1));
+  EXPECT_EQ(model.floats("model.embed_tokens.weight"), row_numbers(4, 32));
+}
+
+TEST(GgufGemma, AbsurdValuesAreRefused) {
+  const auto refusal = [](const GgufBuilder& builder) { return Model(with_embedding(builder)).refusal(); };
+  EXPECT_THAT(refusal(llama_metadata("gemma2").add<uint32_t>("gemma2.attention.sliding_window", 0)),
+              HasSubstr("gemma2.attention.sliding_window: must not be 0"));
+  EXPECT_THAT(refusal(llama_metadata("gemma3").add<uint32_t>("gemma3.attention.sliding_window_pattern", 0)),
+              HasSubstr("gemma3.attention.sliding_window_pattern: must not be 0"));
+  EXPECT_THAT(refusal(llama_metadata("gemma2").add("gemma2.attn_logit_softcapping", NAN)),
+              HasSubstr("gemma2.attn_logit_softcapping: nan is not a positive number"));
+  EXPECT_THAT(refusal(llama_metadata("gemma3").add("gemma3.final_logit_softcapping", -1.0f)),
+              HasSubstr("gemma3.final_logit_softcapping: -1 is not a positive number"));
+  EXPECT_THAT(refusal(llama_metadata("gemma3").add("gemma3.rope.freq_base_swa", 0.0f)),
+              HasSubstr("gemma3.rope.freq_base_swa: 0 is not a positive number"));
+  EXPECT_THAT(refusal(llama_metadata("gemma3").replace<uint32_t>("gemma3.block_count", 2000000000)),
+              HasSubstr("gemma3.block_count: 2000000000 layers, but the file has 1 tensors"));
+}
+
+GgufBuilder phi3(const std::vector<float>& long_factors, const std::vector<float>& short_factors) {
+  auto builder = with_embedding(llama_metadata("phi3"));
+  builder.add<uint32_t>("phi3.rope.scaling.original_context_length", 64);
+  builder.add_floats("rope_factors_long.weight", {long_factors.size()}, long_factors);
+  builder.add_floats("rope_factors_short.weight", {short_factors.size()}, short_factors);
+  return builder;
+}
+
+TEST(GgufPhi3, FactorsOfLongropeAreTensors) {
+  // 128 positions, 64 of them at first: the square root of 1 + ln 2 / ln 64 is what Transformers computes.
+  const float usual = std::sqrt(1 + std::log(2.0f) / std::log(64.0f));
+  const auto config = [](GgufBuilder builder) {
+    const Model model(builder);
+    EXPECT_EQ(model.refusal(), "accepted");
+    EXPECT_EQ((*model.checkpoint)->tensors().size(), 1u);
+    return model.json("config.json");
+  };
+  const Json plain = {{"type", "longrope"}, {"short_factor", {1.0, 1.1}}, {"long_factor", {1.0, 2.5}}};
+  Json scaled = plain;
+  scaled["attention_factor"] = 1.5;
+  EXPECT_EQ(config(phi3({1, 2.5f}, {1, 1.1f}))["rope_scaling"], plain);
+  EXPECT_EQ(config(phi3({1, 2.5f}, {1, 1.1f}))["original_max_position_embeddings"], 64);
+  EXPECT_EQ(config(phi3({1, 2.5f}, {1, 1.1f}).add("phi3.rope.scaling.attn_factor", usual))["rope_scaling"],
+            plain);
+  EXPECT_EQ(config(phi3({1, 2.5f}, {1, 1.1f}).add("phi3.rope.scaling.attn_factor", 1.5f))["rope_scaling"],
+            scaled);
+}
+
+TEST(GgufPhi3, BrokenFactorsAreRefused) {
+  EXPECT_THAT(
+      Model(phi3({1, 2, 3}, {1, 1})).refusal(),
+      HasSubstr(
+          "rope_factors_long.weight: F32 of shape [3], but half of the 4 rotated elements are F32 [2]"));
+  EXPECT_THAT(Model(phi3({1, 2}, {1, NAN})).refusal(),
+              HasSubstr("rope_factors_short.weight: nan is not a positive number"));
+  EXPECT_THAT(Model(phi3({1, 0}, {1, 1})).refusal(), HasSubstr("rope_factors_long.weight: 0 is not"));
+  EXPECT_THAT(Model(phi3({1, 2}, {1, 1}).add("phi3.rope.scaling.attn_factor", NAN)).refusal(),
+              HasSubstr("phi3.rope.scaling.attn_factor: nan is not a positive number"));
+  EXPECT_THAT(Model(phi3({1, 2}, {1, 1}).add<std::string>("phi3.rope.scaling.type", "yarn")).refusal(),
+              HasSubstr("phi3.rope.scaling.type: \"yarn\", but the file has the factors of longrope"));
+  EXPECT_THAT(
+      Model(phi3({1, 2}, {1, 1}).replace<uint32_t>("phi3.rope.scaling.original_context_length", 0)).refusal(),
+      HasSubstr("phi3.rope.scaling.original_context_length: must not be 0"));
+  auto one_list = with_embedding(llama_metadata("phi3"));
+  one_list.add_floats("rope_factors_long.weight", {2}, {1, 2});
+  EXPECT_THAT(Model(one_list).refusal(), HasSubstr("rope_factors_short.weight: is missing"));
+}
+
+TEST(GgufPhi3, WindowAndRotatedShareComeFromTheFile) {
+  auto builder = llama_metadata("phi3").add<uint32_t>("phi3.attention.sliding_window", 2047);
+  builder.replace<uint32_t>("phi3.rope.dimension_count", 2);
+  const Json config = config_of(builder);
+  EXPECT_EQ(config["sliding_window"], 2047);
+  EXPECT_EQ(config["partial_rotary_factor"], 0.5);
+  EXPECT_EQ(config["rope_scaling"], Json());
+  EXPECT_EQ(config_of(llama_metadata("phi3"))["sliding_window"], Json());
+  EXPECT_EQ(
+      config_of(llama_metadata("phi3").add<uint32_t>("phi3.attention.sliding_window", 0))["sliding_window"],
+      Json());
+  EXPECT_THAT(
+      Model(with_embedding(llama_metadata("qwen2").replace<uint32_t>("qwen2.rope.dimension_count", 2)))
+          .refusal(),
+      HasSubstr("2 of them rotated; all three must be equal"));
+}
+
 // --- tokenizers ---
 
 constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6;
@@ -372,6 +523,48 @@ TEST(GgufTokenizer, NoPrefixSpaceWhereTheFileSaysSo) {
                         .add("tokenizer.ggml.add_space_prefix", false));
   EXPECT_EQ(model.json("tokenizer.json")["normalizer"]["normalizers"].size(), 1u);
   EXPECT_EQ(model.json("tokenizer.json")["decoder"]["decoders"].size(), 3u);
+}
+
+// The tokenizer of an architecture whose embedding has a row for each token.
+GgufBuilder sentencepiece_of(const std::string& architecture, const std::vector<std::string>& tokens,
+                             const std::vector<int32_t>& types) {
+  auto builder = llama_metadata(architecture);
+  builder.add_floats("token_embd.weight", {32, tokens.size()}, row_numbers(tokens.size(), 32));
+  builder.add<std::string>("tokenizer.ggml.model", "llama").add_list("tokenizer.ggml.tokens", tokens);
+  builder.add_list("tokenizer.ggml.scores", std::vector<float>(tokens.size(), -1000.0f));
+  builder.add_list("tokenizer.ggml.token_type", types);
+  builder.add<uint32_t>("tokenizer.ggml.eos_token_id", 1);
+  return builder;
+}
+
+TEST(GgufTokenizer, GemmasSpacesAndTabAreRestored) {
+  const std::vector<std::string> tokens = {"<unk>",  "<eos>", "<0x09>",  "  ",
+                                           "\u2581", "a",     "\u2581a", "<end_of_turn>"};
+  const std::vector<int32_t> types = {kUnknown, kControl, kByte, kUserDefined, 1, 1, 1, kControl};
+  const Model model(sentencepiece_of("gemma2", tokens, types));
+  ASSERT_EQ(model.refusal(), "accepted");
+  const Json tokenizer = model.json("tokenizer.json");
+  EXPECT_EQ(tokenizer["model"]["vocab"]["\t"], 2);
+  EXPECT_EQ(tokenizer["model"]["vocab"]["\u2581\u2581"], 3);
+  EXPECT_EQ(tokenizer["added_tokens"][2]["content"], "\u2581\u2581");
+  EXPECT_EQ(tokenizer["model"]["merges"],
+            Json::array({Json::array({"\u2581", "\u2581"}), Json::array({"\u2581", "a"})}))
+      << "user-defined tokens first";
+  // The end of a turn is known by its text.
+  EXPECT_EQ(model.json("generation_config.json")["eos_token_id"], Json::array({1, 7}));
+  const Json llama = Model(sentencepiece_of("llama", tokens, types)).json("tokenizer.json");
+  EXPECT_EQ(llama["model"]["vocab"]["<0x09>"], 2);
+}
+
+TEST(GgufTokenizer, Phi3TokensTakeTheWhiteSpaceBehindThem) {
+  const Model model(sentencepiece_of("phi3", {"<unk>", "<|endoftext|>", "<s>", "</s>", "<|end|>", "a"},
+                                     {kUnknown, kControl, kControl, kUserDefined, kControl, 1}));
+  ASSERT_EQ(model.refusal(), "accepted");
+  std::vector<bool> strips;
+  const Json tokenizer = model.json("tokenizer.json");
+  for (const Json& token : tokenizer["added_tokens"]) strips.push_back(token["rstrip"]);
+  EXPECT_THAT(strips, ElementsAre(false, false, false, true, true));
+  EXPECT_EQ(model.json("generation_config.json")["eos_token_id"], Json::array({1, 4}));
 }
 
 TEST(GgufTokenizer, BrokenVocabulariesAreRefused) {

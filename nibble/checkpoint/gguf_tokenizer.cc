@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nibble/base/log.h"
+#include "nibble/checkpoint/gguf_architectures.h"
 #include "nibble/checkpoint/utf8.h"
 
 namespace nibble {
@@ -16,6 +17,8 @@ namespace {
 
 // tokenizer.ggml.token_type.
 enum class TokenType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+constexpr std::string_view kSpace = "\u2581";  // SentencePiece's
 
 struct Vocabulary {
   std::vector<std::string> tokens;  // by id
@@ -53,17 +56,43 @@ Expected<std::vector<T>> read_per_token(const GgufHeader& header, std::string_vi
   return values;
 }
 
-Expected<Vocabulary> read_vocabulary(const GgufHeader& header, size_t vocab_size) {
+// What a SentencePiece vocabulary looked like before the file was made: user-defined tokens of spaces were of
+// U+2581, those and the tab had the best score, and the tab was a character.
+void restore_sentencepiece(const GgufArchitecture& architecture, Vocabulary& vocabulary) {
+  const std::set<std::string, std::less<>> in_file(vocabulary.tokens.begin(), vocabulary.tokens.end());
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    std::string& token = vocabulary.tokens[id];
+    const bool is_user_defined = vocabulary.types[id] == TokenType::kUserDefined;
+    const bool is_tab = architecture.byte_token_is_tab && token == "<0x09>";
+    if (!is_user_defined && !is_tab) continue;
+    std::string text = is_tab ? "\t" : "";
+    if (token.find_first_not_of(' ') == token.npos) {
+      for (size_t i = 0; i < token.size(); ++i) text += kSpace;
+    }
+    if (in_file.contains(text)) continue;
+    if (!text.empty()) token = std::move(text);
+    if (!vocabulary.scores.empty()) vocabulary.scores[id] = 0;
+  }
+}
+
+Expected<Vocabulary> read_vocabulary(const GgufHeader& header, const GgufConfig& config,
+                                     bool is_sentencepiece) {
   constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
   Vocabulary vocabulary;
   NIBBLE_TRY(const Json* const list, gguf_array(header, kTokens));
   if (list == nullptr) return fail(ErrorCode::kDataLoss, "the list of tokens is missing").at(kTokens);
-  if (list->size() > vocab_size) {
-    return fail(ErrorCode::kDataLoss, "{} tokens, but the embedding has {} rows", list->size(), vocab_size)
+  if (list->size() > config.vocab_size) {
+    return fail(ErrorCode::kDataLoss, "{} tokens, but the embedding has {} rows", list->size(),
+                config.vocab_size)
         .at(kTokens);
   }
   NIBBLE_TRY(vocabulary.tokens, at(kTokens, read_strings(*list)));
   const size_t count = vocabulary.tokens.size();
+  NIBBLE_TRY(const auto types, read_per_token<int64_t>(header, "tokenizer.ggml.token_type", count));
+  vocabulary.types.assign(count, TokenType::kNormal);
+  for (size_t id = 0; id < types.size(); ++id) vocabulary.types[id] = static_cast<TokenType>(types[id]);
+  NIBBLE_TRY(vocabulary.scores, read_per_token<double>(header, "tokenizer.ggml.scores", count));
+  if (is_sentencepiece) restore_sentencepiece(*config.architecture, vocabulary);
   for (size_t id = 0; id < count; ++id) {
     const auto [position, is_new] = vocabulary.ids.emplace(vocabulary.tokens[id], id);
     if (!is_new) {
@@ -72,10 +101,6 @@ Expected<Vocabulary> read_vocabulary(const GgufHeader& header, size_t vocab_size
           .at(kTokens);
     }
   }
-  NIBBLE_TRY(const auto types, read_per_token<int64_t>(header, "tokenizer.ggml.token_type", count));
-  vocabulary.types.assign(count, TokenType::kNormal);
-  for (size_t id = 0; id < types.size(); ++id) vocabulary.types[id] = static_cast<TokenType>(types[id]);
-  NIBBLE_TRY(vocabulary.scores, read_per_token<double>(header, "tokenizer.ggml.scores", count));
   NIBBLE_TRY(vocabulary.bos, gguf_token_id(header, "bos", count));
   NIBBLE_TRY(vocabulary.eos, gguf_token_id(header, "eos", count));
   NIBBLE_TRY(vocabulary.unk, gguf_token_id(header, "unknown", count));
@@ -160,6 +185,8 @@ constexpr std::string_view kLlama3Split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kQwen2Split =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt4oSplit =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kTekkenSplit =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
@@ -173,6 +200,8 @@ constexpr std::array kPreTokenizers = {
     PreTokenizer{"llama-v3", kLlama3Split, false, false, true, true},
     PreTokenizer{"llama-bpe", kLlama3Split, false, false, true, true},
     PreTokenizer{"falcon3", kLlama3Split, false, false, true, true},
+    PreTokenizer{"dbrx", kLlama3Split, false, false, false, false},   // Phi-4
+    PreTokenizer{"gpt-4o", kGpt4oSplit, false, false, false, false},  // Phi-4 mini
     PreTokenizer{"qwen2", kQwen2Split, false, true, false, false},
     PreTokenizer{"deepseek-r1-qwen", kQwen2Split, false, true, false, false},
     PreTokenizer{"tekken", kTekkenSplit, false, false, true, true},
@@ -241,7 +270,11 @@ Json template_processing(const Vocabulary& vocabulary, std::optional<uint64_t> b
           {"special_tokens", std::move(special_tokens)}};
 }
 
-Json added_tokens(const Vocabulary& vocabulary) {
+// Phi-3: its files do not say that most added tokens take the white space behind them. As in llama.cpp, it is
+// all of them but these.
+constexpr std::array<std::string_view, 3> kKeepWhiteSpace = {"<unk>", "<s>", "<|endoftext|>"};
+
+Json added_tokens(const Vocabulary& vocabulary, bool strips_white_space) {
   Json list = Json::array();
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const TokenType type = vocabulary.types[id];
@@ -249,11 +282,14 @@ Json added_tokens(const Vocabulary& vocabulary) {
     const bool special = type == TokenType::kControl || type == TokenType::kUnknown || vocabulary.bos == id ||
                          vocabulary.eos == id;
     if (!special && type != TokenType::kUserDefined) continue;
+    const std::string& token = vocabulary.tokens[id];
+    const bool keeps =
+        std::find(kKeepWhiteSpace.begin(), kKeepWhiteSpace.end(), token) != kKeepWhiteSpace.end();
     list.push_back({{"id", id},
-                    {"content", vocabulary.tokens[id]},
+                    {"content", token},
                     {"single_word", false},
                     {"lstrip", false},
-                    {"rstrip", false},
+                    {"rstrip", strips_white_space && !keeps},
                     {"normalized", false},
                     {"special", special}});
   }
@@ -332,7 +368,6 @@ Expected<Pipeline> byte_level_pipeline(const GgufHeader& header, const Vocabular
 // tokenizer.ggml.model "llama": SentencePiece BPE, whose spaces are "▁" and whose unknown
 // characters fall back to the tokens <0x00> to <0xFF>.
 Expected<Pipeline> sentencepiece_pipeline(const GgufHeader& header, const Vocabulary& vocabulary) {
-  constexpr const char* kSpace = "\u2581";
   std::vector<Merge> merges;
   NIBBLE_TRY(const Json* const list, gguf_array(header, "tokenizer.ggml.merges"));
   if (list != nullptr) {
@@ -393,13 +428,15 @@ Expected<std::map<std::string, std::string>> make_gguf_tokenizer(const GgufHeade
         .at(kModel)
         .with_fix("Use the model's safetensors files with their tokenizer.json.");
   }
-  NIBBLE_TRY(const Vocabulary vocabulary, read_vocabulary(header, config.vocab_size));
-  NIBBLE_TRY(Pipeline pipeline, *model == "gpt2" ? byte_level_pipeline(header, vocabulary)
-                                                 : sentencepiece_pipeline(header, vocabulary));
+  const bool is_sentencepiece = *model == "llama";
+  NIBBLE_TRY(const Vocabulary vocabulary, read_vocabulary(header, config, is_sentencepiece));
+  NIBBLE_TRY(Pipeline pipeline, is_sentencepiece ? sentencepiece_pipeline(header, vocabulary)
+                                                 : byte_level_pipeline(header, vocabulary));
+  const bool strips_white_space = is_sentencepiece && config.architecture->tokens_strip_white_space;
   const Json tokenizer = {{"version", "1.0"},
                           {"truncation", nullptr},
                           {"padding", nullptr},
-                          {"added_tokens", added_tokens(vocabulary)},
+                          {"added_tokens", added_tokens(vocabulary, strips_white_space)},
                           {"normalizer", std::move(pipeline.normalizer)},
                           {"pre_tokenizer", std::move(pipeline.pre_tokenizer)},
                           {"post_processor", std::move(pipeline.post_processor)},

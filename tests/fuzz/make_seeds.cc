@@ -241,18 +241,19 @@ void add_quant_states(Seeds& seeds) {
   seeds.add("quant_state", "fp4-nested", to_text(state));
 }
 
-// A llama of one layer, with matrices of the given type.
-std::string small_gguf(uint32_t type, size_t block_bytes, bool spm) {
+// A model of one layer, with matrices of the given type.
+GgufBuilder small_gguf(const std::string& architecture, uint32_t type, size_t block_bytes, bool spm) {
   constexpr uint64_t kHidden = 256;
   GgufBuilder builder;
-  builder.add("general.architecture", std::string("llama"))
-      .add("llama.embedding_length", static_cast<uint32_t>(kHidden))
-      .add("llama.feed_forward_length", static_cast<uint32_t>(kHidden))
-      .add("llama.block_count", uint32_t{1})
-      .add("llama.context_length", uint32_t{64})
-      .add("llama.attention.head_count", uint32_t{128})
-      .add("llama.attention.head_count_kv", uint32_t{1})
-      .add("llama.attention.layer_norm_rms_epsilon", 1e-5f)
+  const std::string prefix = architecture + ".";
+  builder.add("general.architecture", architecture)
+      .add(prefix + "embedding_length", static_cast<uint32_t>(kHidden))
+      .add(prefix + "feed_forward_length", static_cast<uint32_t>(kHidden))
+      .add(prefix + "block_count", uint32_t{1})
+      .add(prefix + "context_length", uint32_t{64})
+      .add(prefix + "attention.head_count", uint32_t{128})
+      .add(prefix + "attention.head_count_kv", uint32_t{1})
+      .add(prefix + "attention.layer_norm_rms_epsilon", 1e-5f)
       .add("tokenizer.ggml.model", std::string(spm ? "llama" : "gpt2"))
       .add("tokenizer.ggml.bos_token_id", uint32_t{1})
       .add("tokenizer.chat_template", std::string("{{ messages[0]['content'] }}"));
@@ -269,7 +270,7 @@ std::string small_gguf(uint32_t type, size_t block_bytes, bool spm) {
   builder.add_tensor("token_embd.weight", type, {kHidden, 4}, std::string(4 * block_bytes, '\x3c'));
   builder.add_tensor("blk.0.attn_k.weight", type, {kHidden, 2}, std::string(2 * block_bytes, '\x11'));
   builder.add_floats("blk.0.attn_norm.weight", {4}, {1, 2, 3, 4});
-  return builder.build();
+  return builder;
 }
 
 void add_ggufs(Seeds& seeds) {
@@ -280,7 +281,22 @@ void add_ggufs(Seeds& seeds) {
     const GgmlTypeInfo& info = ggml_type_info(type);
     const size_t row_bytes = 256 / info.block_elements * info.block_bytes;
     const auto id = static_cast<uint32_t>(type);
-    seeds.add("gguf", std::string(info.name), small_gguf(id, row_bytes, id % 2 == 0));
+    seeds.add("gguf", std::string(info.name), small_gguf("llama", id, row_bytes, id % 2 == 0).build());
+  }
+  for (const std::string architecture : {"gemma", "gemma2", "gemma3", "phi3"}) {
+    GgufBuilder builder = small_gguf(architecture, /*type: F32*/ 0, 256 * sizeof(float), true);
+    builder.add(architecture + ".attention.sliding_window", uint32_t{8});
+    if (architecture == "phi3") {
+      builder.add("phi3.rope.scaling.original_context_length", uint32_t{16});
+      builder.add("phi3.rope.scaling.attn_factor", 1.2f);
+      builder.add_floats("rope_factors_long.weight", {1}, {2});
+      builder.add_floats("rope_factors_short.weight", {1}, {1});
+      builder.add_floats("blk.0.attn_qkv.weight", {256, 1}, std::vector<float>(256));
+    } else {
+      builder.add(architecture + ".final_logit_softcapping", 30.0f);
+      builder.add_floats("blk.0.post_ffw_norm.weight", {2}, {1, 2});
+    }
+    seeds.add("gguf", architecture, builder.build());
   }
 }
 
