@@ -8,9 +8,11 @@
 
 #include "nibble/base/float16.h"
 #include "nibble/base/json.h"
+#include "nibble/base/mapped_file.h"
 #include "nibble/checkpoint/convert.h"
 #include "nibble/checkpoint/gguf_builder.h"
 #include "nibble/checkpoint/test_folder.h"
+#include "tests/support/fixtures.h"
 
 namespace nibble {
 namespace {
@@ -473,6 +475,13 @@ TEST(GgufTokenizer, PreTokenizersDiffer) {
   const Json qwen = Model(byte_level("qwen2")).json("tokenizer.json");
   EXPECT_EQ(qwen["normalizer"], Json({{"type", "NFC"}}));
   EXPECT_EQ(Model(byte_level("gpt-2")).json("tokenizer.json")["pre_tokenizer"]["use_regex"], true);
+  const Json gpt4o = Model(byte_level("gpt-4o")).json("tokenizer.json");
+  const auto original = read_text_file(test::data_folder() / "tokenizers/gpt-4o-style/tokenizer.json");
+  EXPECT_EQ(gpt4o["pre_tokenizer"], parse_json(original.value()).value()["pre_tokenizer"]);
+  EXPECT_EQ(gpt4o["model"]["ignore_merges"], false);
+  const Json dbrx = Model(byte_level("dbrx")).json("tokenizer.json");
+  EXPECT_EQ(dbrx["pre_tokenizer"], llama["pre_tokenizer"]);
+  EXPECT_EQ(dbrx["model"]["ignore_merges"], false);
   EXPECT_THAT(Model(byte_level("new-kind")).refusal(),
               HasSubstr("pre-tokenizer \"new-kind\"; known are default"));
 }

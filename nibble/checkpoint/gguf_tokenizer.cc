@@ -20,6 +20,10 @@ enum class TokenType : int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, 
 
 constexpr std::string_view kSpace = "\u2581";  // SentencePiece's
 
+// The work for the merges of a token grows with the square of its length.
+constexpr size_t kMaxTokenBytes = 256;
+constexpr double kBestScore = 0;  // of a SentencePiece vocabulary: others are negative
+
 struct Vocabulary {
   std::vector<std::string> tokens;  // by id
   std::vector<TokenType> types;     // as many
@@ -59,19 +63,26 @@ Expected<std::vector<T>> read_per_token(const GgufHeader& header, std::string_vi
 // What a SentencePiece vocabulary looked like before the file was made: user-defined tokens of spaces were of
 // U+2581, those and the tab had the best score, and the tab was a character.
 void restore_sentencepiece(const GgufArchitecture& architecture, Vocabulary& vocabulary) {
-  const std::set<std::string, std::less<>> in_file(vocabulary.tokens.begin(), vocabulary.tokens.end());
+  std::vector<std::pair<size_t, std::string>> renamed;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    std::string& token = vocabulary.tokens[id];
-    const bool is_user_defined = vocabulary.types[id] == TokenType::kUserDefined;
-    const bool is_tab = architecture.byte_token_is_tab && token == "<0x09>";
-    if (!is_user_defined && !is_tab) continue;
-    std::string text = is_tab ? "\t" : "";
-    if (token.find_first_not_of(' ') == token.npos) {
+    const std::string& token = vocabulary.tokens[id];
+    const bool is_spaces = token.find_first_not_of(' ') == token.npos;
+    if (vocabulary.types[id] == TokenType::kUserDefined) {
+      if (!vocabulary.scores.empty()) vocabulary.scores[id] = kBestScore;
+      if (!is_spaces || token.empty() || token.size() > kMaxTokenBytes) continue;
+      std::string text;
       for (size_t i = 0; i < token.size(); ++i) text += kSpace;
+      renamed.emplace_back(id, std::move(text));
+    } else if (architecture.byte_token_is_tab && token == "<0x09>") {
+      renamed.emplace_back(id, "\t");
     }
-    if (in_file.contains(text)) continue;
-    if (!text.empty()) token = std::move(text);
-    if (!vocabulary.scores.empty()) vocabulary.scores[id] = 0;
+  }
+  if (renamed.empty()) return;
+  const std::set<std::string, std::less<>> in_file(vocabulary.tokens.begin(), vocabulary.tokens.end());
+  for (auto& [id, text] : renamed) {
+    if (in_file.contains(text)) continue;  // it is a token of its own
+    vocabulary.tokens[id] = std::move(text);
+    if (!vocabulary.scores.empty()) vocabulary.scores[id] = kBestScore;
   }
 }
 
@@ -131,7 +142,6 @@ Expected<std::vector<Merge>> read_merges(const Json& list) {
 // generate_merges in Transformers: longer left part, longer right part, then the order of the
 // tokens and of the ids of the parts.
 Expected<std::vector<Merge>> derive_merges(const Vocabulary& vocabulary) {
-  constexpr size_t kMaxTokenBytes = 256;  // the work grows with the square of the length
   struct Candidate {
     std::string_view left, right;
     size_t left_characters, right_characters;
