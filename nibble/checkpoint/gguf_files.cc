@@ -1,5 +1,6 @@
 #include "nibble/checkpoint/gguf_files.h"
 
+#include <charconv>
 #include <string>
 
 namespace nibble {
@@ -101,6 +102,20 @@ Status add_part(Part part, GgufFiles& files) {
 }
 
 }  // namespace
+
+std::optional<GgufPartName> parse_gguf_part_name(std::string_view name) {
+  constexpr size_t kDigits = 5;
+  const size_t suffix_length = part_suffix(0, 1).size();
+  if (name.size() < suffix_length) return std::nullopt;
+  const std::string_view suffix = name.substr(name.size() - suffix_length);
+  GgufPartName part = {.stem = name.substr(0, name.size() - suffix_length)};
+  std::from_chars(suffix.data() + 1, suffix.data() + 1 + kDigits, part.number);
+  const char* const count = suffix.data() + suffix.size() - std::string_view(".gguf").size() - kDigits;
+  std::from_chars(count, count + kDigits, part.count);
+  const bool is_part = part.number >= 1 && part.number <= part.count;
+  if (!is_part || suffix != part_suffix(part.number - 1, part.count)) return std::nullopt;
+  return part;
+}
 
 Expected<GgufFiles> open_gguf_files(const fs::path& path) {
   GgufFiles files;

@@ -6,7 +6,9 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "nibble/base/mapped_file.h"
@@ -24,6 +26,16 @@ struct GgufFiles {
     return file_of(tensor).bytes().subspan(tensor.begin, tensor.bytes);
   }
 };
+
+// What the name of a part says: "m-00001-of-00003.gguf".
+struct GgufPartName {
+  std::string_view stem;  // "m"
+  uint64_t number = 0;    // from 1
+  uint64_t count = 0;
+};
+
+// Nothing for the name of a whole file. `name` may be a path.
+std::optional<GgufPartName> parse_gguf_part_name(std::string_view name);
 
 // `path`: the file, or any of its parts; the others lie in the same folder. Errors name the part
 // they are about, but not `path`. kNotFound for a missing part, kDataLoss for parts that do not

@@ -150,5 +150,18 @@ TEST(GgufFiles, ADamagedPartIsNamed) {
                                   HasSubstr("rows of 100 do not fill blocks of 256 (Q4_K)")));
 }
 
+TEST(GgufPartName, IsThatOfGgufSplit) {
+  const auto part = parse_gguf_part_name("Q4/m-x-00002-of-00013.gguf");
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->stem, "Q4/m-x");
+  EXPECT_EQ(part->number, 2u);
+  EXPECT_EQ(part->count, 13u);
+  for (const char* const name :
+       {"m.gguf", "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-1-of-3.gguf", "m-0000a-of-00003.gguf",
+        "m-00001-of-00003.ggud", "m-00001_of-00003.gguf", "00001-of-00003.gguf", ".gguf", ""}) {
+    EXPECT_FALSE(parse_gguf_part_name(name)) << name;
+  }
+}
+
 }  // namespace
 }  // namespace nibble

@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "nibble/base/log.h"
+#include "nibble/checkpoint/gguf_files.h"
 #include "nibble/checkpoint/hub_cache.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
@@ -81,7 +82,8 @@ Status run(const Options& options) {
                                   : fmt::format("{} files, {} of them fetched ({})", plan.files.size(),
                                                 result.fetched_files, size_text(result.fetched_bytes)));
   for (const PlannedFile& planned : plan.files) {
-    if (!planned.file.path.ends_with(".gguf")) continue;
+    const auto part = parse_gguf_part_name(planned.file.path);
+    if (!planned.file.path.ends_with(".gguf") || (part && part->number > 1)) continue;
     log_line(LogLevel::kNormal, "MODEL is the file: " + (plan.snapshot / planned.file.path).string());
   }
   if (!options.common.json) return write_stdout(plan.snapshot.string() + "\n");

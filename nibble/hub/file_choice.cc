@@ -1,9 +1,12 @@
 #include "nibble/hub/file_choice.h"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/ranges.h>
 #include <fnmatch.h>
+
+#include "nibble/checkpoint/gguf_files.h"
 
 namespace nibble {
 namespace {
@@ -25,6 +28,29 @@ std::vector<std::string> paths_of(const Files& files, std::string_view suffix) {
     if (file.path.ends_with(suffix) && is_at_top(file)) paths.push_back(file.path);
   }
   return paths;
+}
+
+// A GGUF model of several files is known by its first one.
+bool is_later_part(std::string_view path) {
+  const auto part = parse_gguf_part_name(path);
+  return part && part->number > 1;
+}
+
+// The parts that belong to those that were chosen, in the order of the repository.
+Files with_all_parts(const Files& files, const Files& chosen, const std::vector<std::string>& exclude) {
+  std::set<std::string_view> paths;
+  std::set<std::pair<std::string_view, uint64_t>> splits;  // stem, number of parts
+  for (const RemoteFile& file : chosen) {
+    paths.insert(file.path);
+    if (const auto part = parse_gguf_part_name(file.path)) splits.emplace(part->stem, part->count);
+  }
+  Files all;
+  for (const RemoteFile& file : files) {
+    const auto part = parse_gguf_part_name(file.path);
+    const bool belongs = part && splits.contains({part->stem, part->count}) && !matches(file.path, exclude);
+    if (belongs || paths.contains(file.path)) all.push_back(file);
+  }
+  return all;
 }
 
 std::string some_of(const std::vector<std::string>& names) {
@@ -52,7 +78,7 @@ Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::st
     } else if (matches(path, kPickle)) {
       pickles.push_back(path);
     } else if (path.ends_with(".gguf")) {
-      ggufs.push_back(path);
+      if (!is_later_part(path)) ggufs.push_back(path);
     } else if (path.ends_with(".safetensors") && is_original(path) && has_others) {
       originals.push_back(path);
     } else if (matches(path, kNeeded) && !matches(path, kNotNeeded)) {
@@ -108,6 +134,7 @@ Expected<FileChoice> choose_files(const Files& files, const std::vector<std::str
       if (matches(file.path, include) && !matches(file.path, exclude)) choice.files.push_back(file);
     }
   }
+  choice.files = with_all_parts(files, choice.files, exclude);
   if (!choice.files.empty()) return choice;
   std::vector<std::string> names;
   for (const RemoteFile& file : files) names.push_back(file.path);

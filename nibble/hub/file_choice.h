@@ -22,8 +22,9 @@ struct FileChoice {
 // of it; never pickle files (*.bin, *.pt), which can run code when they are read.
 // Otherwise, files that match one of `include` and none of `exclude`: shell patterns against the whole
 // path, as huggingface_hub reads them ("*" matches slashes, too; "dir/" is "dir/*").
-// kNotFound if nothing is left, kUnsupported if there are only pickle files, kInvalidArgument if there are
-// several .gguf files to choose from.
+// A part of a split GGUF file (NAME-00001-of-00003.gguf) brings its other parts with it, but what `exclude`
+// names. kNotFound if nothing is left, kUnsupported if there are only pickle files, kInvalidArgument if there
+// are several .gguf files to choose from.
 Expected<FileChoice> choose_files(const std::vector<RemoteFile>& files,
                                   const std::vector<std::string>& include,
                                   const std::vector<std::string>& exclude);

@@ -65,6 +65,28 @@ TEST(ChooseFiles, AsksWhichOfSeveralGgufFiles) {
   EXPECT_THAT(paths_of(choose_files(files, {}, {"*Q4*"})), ElementsAre("config.json", "m-Q8_0.gguf"));
 }
 
+TEST(ChooseFiles, PartsOfAGgufFileStayTogether) {
+  const auto files = files_of({"config.json", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"});
+  EXPECT_THAT(paths_of(choose_files(files, {}, {})),
+              ElementsAre("config.json", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"));
+  for (const char* const part : {"m-Q8_0-00001*", "m-Q8_0-00002-of-00002.gguf"}) {
+    EXPECT_THAT(paths_of(choose_files(files, {part}, {})),
+                ElementsAre("m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"));
+  }
+  EXPECT_THAT(paths_of(choose_files(files, {"m-Q8_0-00001*"}, {"*-00002-*"})),
+              ElementsAre("m-Q8_0-00001-of-00002.gguf"));
+
+  // Several models, one of them whole; folders are told apart.
+  const auto more =
+      files_of({"Q4/m-00001-of-00002.gguf", "Q4/m-00002-of-00002.gguf", "Q8/m-00001-of-00002.gguf",
+                "a-00001-of-00003.gguf", "a-00002-of-00003.gguf", "a-00003-of-00003.gguf", "b.gguf"});
+  const auto choice = choose_files(more, {}, {});
+  ASSERT_FALSE(choice);
+  EXPECT_THAT(choice.error().what, HasSubstr("2 GGUF files to choose from: a-00001-of-00003.gguf, b.gguf"));
+  EXPECT_THAT(paths_of(choose_files(more, {"Q4/m-00001*"}, {})),
+              ElementsAre("Q4/m-00001-of-00002.gguf", "Q4/m-00002-of-00002.gguf"));
+}
+
 TEST(ChooseFiles, RefusesAModelOfPickleFilesUnlessTheyAreNamed) {
   const auto files = files_of({"config.json", "pytorch_model.bin"});
   const auto choice = choose_files(files, {}, {});

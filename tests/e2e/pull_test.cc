@@ -98,6 +98,41 @@ TEST_F(Pull, AGgufModelIsAFileInTheSnapshot) {
   EXPECT_THAT(result.err, HasSubstr("/m-Q4_0.gguf"));
 }
 
+// Made by llama.cpp's converter: model-00001-of-00003.gguf and so on.
+TEST_F(Pull, OneNameBringsAllPartsOfAGgufModel) {
+  HubRepo repo;
+  for (const auto& entry : std::filesystem::directory_iterator(data_folder() / "gguf/phi3_window")) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".gguf")) repo.files["Q4/" + name] = repo.files[name] = file_text(entry.path());
+  }
+  ASSERT_EQ(repo.files.size(), 6u);
+  repo.commit = std::string(40, 'b');
+  server_.add_repo("org/split", repo);
+  const std::string at = (folder_.path() / "hub/models--org--split/snapshots" / repo.commit).string();
+
+  const ProgramResult all = nibble({"pull", "org/split", "--dry-run", "--json"});
+  ASSERT_EQ(all.status, 0) << all;
+  EXPECT_EQ(all.json()["files"].size(), 3u);
+
+  // Whichever part is named, and only those of its folder.
+  const ProgramResult pulled = nibble({"pull", "org/split", "--include", "Q4/model-00002*"});
+  ASSERT_EQ(pulled.status, 0) << pulled;
+  const std::string first = at + "/Q4/model-00001-of-00003.gguf";
+  EXPECT_THAT(pulled.err, AllOf(HasSubstr("MODEL is the file: " + first + "\n"), HasSubstr("3 files"),
+                                Not(HasSubstr("00002-of-00003.gguf"))));
+  EXPECT_FALSE(std::filesystem::exists(at + "/model-00001-of-00003.gguf"));
+  const std::vector<std::string> prompt = {"--raw", "-p", "The river", "-n", "5", "--temperature", "0"};
+  const auto run = [&](const std::string& model) {
+    std::vector<std::string> arguments = {"run", model};
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    return nibble(arguments);
+  };
+  const ProgramResult answer = run(first);
+  EXPECT_EQ(answer.status, 0) << answer;
+  EXPECT_EQ(answer.out, run((data_folder() / "gguf/phi3_window/model-00001-of-00003.gguf").string()).out);
+  EXPECT_NE(answer.out, "");
+}
+
 TEST_F(Pull, HelpHasExamples) {
   const ProgramResult result = nibble({"pull", "--help"});
   EXPECT_EQ(result.status, 0) << result;

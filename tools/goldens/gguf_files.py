@@ -54,27 +54,27 @@ PHI3 = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_l
             rms_norm_eps=1e-5, tie_word_embeddings=False, bos_token_id=1, eos_token_id=VOCAB - 4,
             pad_token_id=VOCAB - 4)
 
-# name: type of the file's matrices, config. What GGUF files cannot say (query_pre_attn_scalar, the period of the
+# name: options of the converter, config. What GGUF files cannot say (query_pre_attn_scalar, the period of the
 # sliding layers) is what their readers assume.
 MODELS = {
-    "gemma": ("f32", dict(GEMMA, model_type="gemma")),
-    "gemma2": ("f32", dict(GEMMA, model_type="gemma2", num_key_value_heads=2, query_pre_attn_scalar=16,
+    "gemma": ("--outtype f32", dict(GEMMA, model_type="gemma")),
+    "gemma2": ("--outtype f32", dict(GEMMA, model_type="gemma2", num_key_value_heads=2, query_pre_attn_scalar=16,
                            attn_logit_softcapping=5.0, final_logit_softcapping=8.0, sliding_window=8)),
     # Rows of 256 are in blocks of 256, those of 64 in blocks of 32.
-    "gemma2_q4_k_m": ("f32", dict(GEMMA, model_type="gemma2", hidden_size=256, num_hidden_layers=1,
+    "gemma2_q4_k_m": ("--outtype f32", dict(GEMMA, model_type="gemma2", hidden_size=256, num_hidden_layers=1,
                                   num_key_value_heads=2, query_pre_attn_scalar=16, attn_logit_softcapping=50.0,
                                   final_logit_softcapping=30.0, sliding_window=8)),
     # Seven layers: the sixth sees all.
-    "gemma3": ("bf16", dict(GEMMA, model_type="gemma3_text", num_hidden_layers=7, intermediate_size=32,
+    "gemma3": ("--outtype bf16", dict(GEMMA, model_type="gemma3_text", num_hidden_layers=7, intermediate_size=32,
                             query_pre_attn_scalar=16, sliding_window=8, rope_theta=1000000.0,
                             rope_local_base_freq=10000.0, rope_scaling=dict(rope_type="linear", factor=8.0))),
     # Three quarters of a head are rotated, as in Phi-4 mini; no window.
-    "phi3_longrope": ("f32", dict(
+    "phi3_longrope": ("--outtype f32", dict(
         PHI3, model_type="phi3", sliding_window=None, partial_rotary_factor=0.75,
         rope_scaling=dict(type="longrope", short_factor=[1.0, 1.05, 1.1, 1.15, 1.2, 1.3],
                           long_factor=[1.0, 2.5, 4.0, 5.5, 7.0, 8.5]))),
-    # As Phi-3 mini 4k: a window in every layer, no scaling.
-    "phi3_window": ("f16", dict(PHI3, model_type="phi3", sliding_window=8, tie_word_embeddings=True)),
+    # As Phi-3 mini 4k: a window in every layer, no scaling. In several files.
+    "phi3_window": ("--outtype f16 --split-max-tensors 6", dict(PHI3, model_type="phi3", sliding_window=8, tie_word_embeddings=True)),
 }
 
 
@@ -198,7 +198,7 @@ def take_weights(path, model, arch, out):
 
 
 def make(name, out, converter, libllama):
-    outtype, keys = MODELS[name]
+    options, keys = MODELS[name]
     seed = 9000 + zlib.crc32(name.encode()) % 100000
     config = CONFIG_MAPPING[keys["model_type"]].from_dict(json.loads(json.dumps(keys)))
     torch.manual_seed(seed)
@@ -211,8 +211,8 @@ def make(name, out, converter, libllama):
         model.to(torch.bfloat16).save_pretrained(folder)
         write_tokenizer(folder, out, make_gemma_tokenizer if "gemma" in name else make_phi3_tokenizer)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-        subprocess.run([sys.executable, converter, folder, "--outfile", out / "model.gguf", "--outtype", outtype,
-                        "--model-name", f"Tiny {name}"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, converter, folder, "--outfile", out / "model.gguf",
+                        "--model-name", f"Tiny {name}", *options.split()], check=True, stdout=subprocess.DEVNULL)
         for file in ("config.json", "model.safetensors"):
             shutil.copy(folder / file, out / file)
     if name.endswith("_q4_k_m"):
