@@ -23,7 +23,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 // Of the root mean square of what is left without the largest inputs.
 constexpr double kSpikyRounding = 0.017;
 
-// The place of input i within its eight where codes are nibbles: even ones first.
+// The place of input i within its eight where codes are not bytes: even ones first.
 constexpr size_t interleaved(size_t i) { return i / 8 * 8 + i % 8 / 2 + i % 2 * 4; }
 
 // Magnitudes compare as their bits do, and a NaN is the largest of all.

@@ -23,7 +23,7 @@ struct QuantizedToken {
 // Symmetric, one scale for each span of w: scale = max|x| / 127, code = rne(x / scale).
 // A span with an infinity or a NaN gets the scale NaN, so that its outputs say so; one whose
 // largest magnitude is below 1e-30 gets 0. x: [num_blocks * kBlockInputs].
-// Each eight codes are stored in the order 0 2 4 6 1 3 5 7 where the weight's codes are nibbles.
+// Each eight codes are stored in the order 0 2 4 6 1 3 5 7 where the weight's codes are not bytes.
 //
 // Returns whether the token is spiky: its spans have inputs so much larger than the others that these drown
 // in the rounding, which is expected to take more than 1.7 % (root mean square) of what is left of the token

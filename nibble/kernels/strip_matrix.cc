@@ -36,42 +36,73 @@ float scale_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o) 
   return w.absmax[(o * w.in_features + run.begin) / w.group_size];
 }
 
+// Eight codes in bytes as nibbles.
+uint32_t nibbles_of(const uint8_t* codes) {
+  uint64_t bytes;
+  std::memcpy(&bytes, codes, sizeof(bytes));
+  return static_cast<uint32_t>(squeeze<4>(bytes));
+}
+
 // One output's codes into its four bytes of each line.
 void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
-  if (form == CodeForm::kBytes) {
-    for (size_t p = 0; p < row.size(); p += 4, lane += kLineBytes) std::memcpy(lane, row.data() + p, 4);
-    return;
-  }
-  for (size_t p = 0; p < row.size(); p += 8, lane += kLineBytes) {
-    uint64_t codes;
-    std::memcpy(&codes, row.data() + p, sizeof(codes));
-    const auto nibbles = static_cast<uint32_t>(squeeze<4>(codes));
-    std::memcpy(lane, &nibbles, sizeof(nibbles));
+  const size_t step = kBlockInputs / lines_per_block(form);
+  for (size_t p = 0; p < row.size(); p += step, lane += kLineBytes) {
+    const uint8_t* const codes = row.data() + p;
+    uint32_t word = 0;
+    if (form == CodeForm::kBytes) {
+      std::memcpy(&word, codes, sizeof(word));
+    } else if (form == CodeForm::kTwoBits) {
+      word = nibbles_of(codes) | nibbles_of(codes + 8) << 2;
+    } else {
+      word = nibbles_of(codes);
+    }
+    std::memcpy(lane, &word, sizeof(word));
   }
 }
 
-// Eight codes of one output, which stand at these positions; filling is 0.
-uint32_t gather_codes(const CodeWords& words, const uint32_t* positions, size_t o) {
-  uint32_t eight = 0;
-  for (size_t p = 0; p < 8; ++p) {
+// Sixteen fields of two bits, 0 to 15, in the order 0 8 1 9 ... 7 15: both halves change places field by
+// field, eights of bits first (the perfect shuffle of Hacker's Delight, 7-2). As CodeForm::kTwoBits has them.
+uint32_t two_bit_lane(uint32_t word) {
+  const auto exchange = [&](int distance, uint32_t mask) {
+    const uint32_t moved = (word ^ word >> distance) & mask;
+    word ^= moved ^ moved << distance;
+  };
+  exchange(8, 0x0000FF00u);
+  exchange(4, 0x00F000F0u);
+  exchange(2, 0x0C0C0C0Cu);
+  return word;
+}
+
+// The codes of one output that stand at these positions, as a word; filling is 0.
+uint32_t gather_word(const CodeWords& words, int bits, const uint32_t* positions, size_t o) {
+  const size_t per_word = CodeWords::codes_per_word(bits);
+  const uint32_t mask = (1u << bits) - 1;
+  uint32_t word = 0;
+  for (size_t p = 0; p < per_word; ++p) {
     if (positions[p] == kNoInput) continue;
-    eight |= (words.at(positions[p] / 8, o) >> (4 * (positions[p] % 8)) & 0xFu) << (4 * p);
+    const size_t shift = positions[p] % per_word * static_cast<size_t>(bits);
+    word |= (words.at(positions[p] / per_word, o) >> shift & mask) << p * static_cast<size_t>(bits);
   }
-  return eight;
+  return word;
 }
 
-// `count` outputs from `first` on into the lines of a strip. A word is what a lane of a line holds.
-void pack_strip(const CodeWords& words, size_t first, size_t count, size_t num_lines,
+// `count` outputs from `first` on into the lines of a strip: a word holds the inputs of a lane.
+void pack_strip(const CodeWords& words, CodeForm form, size_t first, size_t count, size_t num_lines,
                 std::span<const uint32_t> positions, uint8_t* lines) {
-  const bool whole_lines = words.output_stride == 1 && count == kStripOutputs && positions.empty();
+  const int bits = form == CodeForm::kTwoBits ? 2 : 4;
+  const bool whole_lines =
+      bits == 4 && words.output_stride == 1 && count == kStripOutputs && positions.empty();
   for (size_t i = 0; i < num_lines; ++i, lines += kLineBytes) {
     if (whole_lines) {
       std::memcpy(lines, words.address(i, first), kLineBytes);
       continue;
     }
     for (size_t n = 0; n < count; ++n) {
-      const uint32_t word = positions.empty() ? words.at(i, first + n)
-                                              : gather_codes(words, positions.data() + 8 * i, first + n);
+      uint32_t word =
+          positions.empty()
+              ? words.at(i, first + n)
+              : gather_word(words, bits, positions.data() + CodeWords::codes_per_word(bits) * i, first + n);
+      if (bits == 2) word = two_bit_lane(word);
       std::memcpy(lines + n * sizeof(word), &word, sizeof(word));
     }
   }
@@ -178,6 +209,12 @@ InputGroups groups_of(const QuantizedWeight& w) {
   return {{}, {{0, w.in_features, 0}}};
 }
 
+CodeForm form_of(const QuantizedWeight& w) {
+  if (w.bits > 4) return CodeForm::kBytes;
+  if (w.formula == WeightFormula::kCodebook) return CodeForm::kNibbleTable;
+  return w.bits == 2 ? CodeForm::kTwoBits : CodeForm::kNibbles;
+}
+
 }  // namespace
 
 bool StripMatrix::suits(const QuantizedWeight& w) {
@@ -195,9 +232,7 @@ StripMatrix::StripMatrix(const QuantizedWeight& weight, ThreadPool& pool, size_t
     : out_features_(weight.out_features),
       in_features_(weight.in_features),
       groups_(groups_of(weight)),
-      form_(weight.bits > 4                              ? CodeForm::kBytes
-            : weight.formula == WeightFormula::kCodebook ? CodeForm::kNibbleTable
-                                                         : CodeForm::kNibbles) {
+      form_(form_of(weight)) {
   set_groups(weight.formula == WeightFormula::kRowAbsmax ? SIZE_MAX : span_blocks);
   if (weight.formula == WeightFormula::kCodebook) set_codebook(weight);
   pack_scales(weight, pool);
@@ -268,7 +303,7 @@ void StripMatrix::pack_codes(const QuantizedWeight& weight, ThreadPool& pool) {
   if (weight.words) {
     pool.parallel_for(w.num_strips(), 1, [&](size_t begin, size_t end, size_t) {
       for (size_t s = begin; s < end; ++s) {
-        pack_strip(*weight.words, s * kStripOutputs,
+        pack_strip(*weight.words, form_, s * kStripOutputs,
                    std::min(kStripOutputs, out_features_ - s * kStripOutputs), w.strip_bytes() / kLineBytes,
                    positions_, codes_.as<uint8_t>() + s * w.strip_bytes());
       }

@@ -1,9 +1,11 @@
 // Compiled once per instruction set: the including file defines, inside its region, a struct Simd with
 //   kLanes    outputs in a register, 8 or 16
 //   kStrips, kRows  of a tile, whose sums fit the registers
-//   kPackedRows     up to which nibbles are multiplied as they are
-//   Codes     4 * kLanes bytes: load_codes, store_codes, low, high (nibbles), lookup_low, lookup_high(table,
-//             codes): what a table of 16 has for these; broadcast_four(activations): to each lane
+//   kPackedRows     up to which codes of less than a byte are multiplied as they are
+//   Codes     4 * kLanes bytes: load_codes, store_codes, field<kShift, kMask>(codes): (byte >> kShift) &
+//   kMask
+//             of each; lookup_low, lookup_high(table, codes): what a table of 16 has for the low and the high
+//             half of each; broadcast_four(activations): to each lane
 //   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
 //             constructor, since implicit functions do not get the region's instruction set
 //             centred(codes, j): byte j of each lane, less 128, as floats
@@ -14,8 +16,14 @@ namespace nibble::kernels {
 namespace {
 
 constexpr size_t lines_per_block(Form form) {
-  return form == Form::kNibbles || form == Form::kNibbleTable ? kBlockInputs / 8 : kBlockInputs / 4;
+  return form == Form::kTwoBits       ? lines_per_block(CodeForm::kTwoBits)
+         : form == Form::kNibbles     ? lines_per_block(CodeForm::kNibbles)
+         : form == Form::kNibbleTable ? lines_per_block(CodeForm::kNibbleTable)
+                                      : lines_per_block(CodeForm::kBytes);
 }
+
+// A block is multiplied in steps of four inputs, in the order in which activations are stored.
+constexpr size_t kSteps = kBlockInputs / 4;
 
 // One token multiplies as fast as memory is read: lines go to the L1 cache, over the ends of pages, where the
 // processor's own prefetcher begins anew (without: 69 % of it, with: 85 % and more). Several rows take longer
@@ -39,29 +47,31 @@ struct TilePlace {
   size_t origin;  // the strip whose first output is column 0 of y
 };
 
-// The codes in the low and in the high halves of bytes, or what the table has for them.
-template <Form F>
-NIBBLE_INLINE void halves(const typename Simd::Codes& table, typename Simd::Codes both,
-                          typename Simd::Codes& low, typename Simd::Codes& high) {
-  if constexpr (F == Form::kNibbleTable) {
-    low = Simd::lookup_low(table, both);
-    high = Simd::lookup_high(table, both);
+// The codes of step t of a block as bytes: of the even inputs of eight, then of the odd ones, or of four
+// neighbours where the weight is stored in bytes. The lines of a block are loaded once each: the compiler
+// sees that the steps share them.
+template <Form F, size_t t>
+NIBBLE_INLINE typename Simd::Codes step_codes(const typename Simd::Codes& table, const uint8_t* block) {
+  constexpr size_t kLine = t * lines_per_block(F) / kSteps;
+  const typename Simd::Codes line = Simd::load_codes(block + kLine * kLineBytes);
+  if constexpr (F == Form::kTwoBits) {
+    return Simd::template field<t / 2 % 2 * 2 + t % 2 * 4, 0x03>(line);
+  } else if constexpr (F == Form::kNibbles) {
+    return Simd::template field<t % 2 * 4, 0x0F>(line);
+  } else if constexpr (F == Form::kNibbleTable) {
+    return t % 2 == 0 ? Simd::lookup_low(table, line) : Simd::lookup_high(table, line);
   } else {
-    low = Simd::low(both);
-    high = Simd::high(both);
+    return line;
   }
 }
 
-// A line of codes as bytes: the first four inputs of its eight in `low` and the others in `high`, or all in
-// `low` where they are bytes already.
-template <Form F, bool kOneToken>
-NIBBLE_INLINE void load_line(const typename Simd::Codes& table, const uint8_t* line,
-                             typename Simd::Codes& low, typename Simd::Codes& high) {
-  if constexpr (F != Form::kSmallBytes) {  // those were just unpacked
+// Asks for line t of a block that comes later, if it has as many.
+template <Form F, size_t t, bool kOneToken>
+NIBBLE_INLINE void prefetch_line(const uint8_t* block) {
+  if constexpr (F != Form::kSmallBytes && t < lines_per_block(F)) {  // small bytes were just unpacked
+    const uint8_t* const line = block + t * kLineBytes;
     kOneToken ? Simd::prefetch_near(line + kPrefetchNear) : Simd::prefetch(line + kPrefetchFar);
   }
-  low = Simd::load_codes(line);
-  if constexpr (F == Form::kNibbles || F == Form::kNibbleTable) halves<F>(table, low, low, high);
 }
 
 // Loops over the sums of a tile are pack expansions: GCC keeps an array in registers only where its indices
@@ -110,25 +120,23 @@ NIBBLE_INLINE void add_rows(const typename Simd::Codes* codes, const int8_t* inp
   (add_row<M, m>(codes, inputs + m * stride, dots, std::make_index_sequence<S>()), ...);
 }
 
-// One block of inputs, from its line `kFirst` on: adds to the dot products of S strips and M rows.
-template <Form F, size_t S, size_t M, size_t kFirst = 0>
-NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* line, size_t codes_stride,
+// A block of inputs, from step t on: adds to the dot products of S strips and M rows.
+template <Form F, size_t S, size_t M, size_t t = 0>
+NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* block, size_t codes_stride,
                               const int8_t* inputs, size_t stride, typename Simd::template Sum<F>* dots) {
   static_assert(S <= 2);
-  constexpr bool kNibbleForm = F == Form::kNibbles || F == Form::kNibbleTable;
-  if constexpr (kFirst == lines_per_block(F)) {
+  if constexpr (t == kSteps) {
     end_block(dots, Places<S, M>());
   } else {
-    typename Simd::Codes low[S];
-    typename Simd::Codes high[S];
-    load_line<F, M <= 2>(table, line, low[0], high[0]);
-    if constexpr (S > 1) load_line<F, M <= 2>(table, line + codes_stride, low[1], high[1]);
-    add_rows<S, M>(low, inputs, stride, dots, std::make_index_sequence<M>());
-    if constexpr (kNibbleForm) {
-      add_rows<S, M>(high, inputs + 4, stride, dots, std::make_index_sequence<M>());
+    typename Simd::Codes codes[S];
+    prefetch_line<F, t, M <= 2>(block);
+    codes[0] = step_codes<F, t>(table, block);
+    if constexpr (S > 1) {
+      prefetch_line<F, t, M <= 2>(block + codes_stride);
+      codes[1] = step_codes<F, t>(table, block + codes_stride);
     }
-    tile_block<F, S, M, kFirst + 1>(table, line + kLineBytes, codes_stride, inputs + (kNibbleForm ? 8 : 4),
-                                    stride, dots);
+    add_rows<S, M>(codes, inputs + 4 * t, stride, dots, std::make_index_sequence<M>());
+    tile_block<F, S, M, t + 1>(table, block, codes_stride, inputs, stride, dots);
   }
 }
 
@@ -172,7 +180,7 @@ template <Form F, size_t S, size_t M>
 void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float* totals) {
   typename Simd::Codes table = {};
   if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
-  const uint8_t* line = at.codes + 4 * at.lane;
+  const uint8_t* codes = at.codes + 4 * at.lane;
   const int8_t* inputs = x.codes + at.row * x.stride;
   const float* const scales = x.scales + at.row * x.scale_stride;
   store_zeros(totals, Places<S, M>());
@@ -185,8 +193,8 @@ void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float*
       typename Simd::template Sum<F> dots[S * M];
       clear(dots, Places<S, M>());
       for (; block < w.span_ends[span]; ++block) {
-        tile_block<F, S, M>(table, line, at.codes_stride, inputs, x.stride, dots);
-        line += lines_per_block(F) * kLineBytes;
+        tile_block<F, S, M>(table, codes, at.codes_stride, inputs, x.stride, dots);
+        codes += lines_per_block(F) * kLineBytes;
         inputs += kBlockInputs;
       }
       add_span<M>(dots, scales + span, x.scale_stride, sums, Places<S, M>());
@@ -242,20 +250,24 @@ void strip_rows(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixV
   tiles_of<F, S, 1>(w, at, x.rows, x, y);
 }
 
-// [num_blocks][4 lines] of nibbles -> [num_blocks][8 lines] of bytes, in the order of the activations.
+template <Form F, size_t... t>
+NIBBLE_INLINE void unpack_block(const typename Simd::Codes& table, const uint8_t* __restrict block,
+                                uint8_t* __restrict bytes, std::index_sequence<t...>) {
+  (Simd::store_codes(bytes + t * kLineBytes, step_codes<F, t>(table, block)), ...);
+}
+
+// [num_blocks][lines of the form] -> [num_blocks][8 lines] of bytes, in the order of the activations.
 template <Form F>
 void unpack_strip(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
   typename Simd::Codes table = {};
   if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
-  for (size_t offset = 0; offset < w.strip_bytes(); offset += kLineBytes) {
+  for (size_t block = 0; block < w.num_blocks; ++block) {
+    for (size_t i = 0; i < lines_per_block(F); ++i) Simd::prefetch(codes + i * kLineBytes + kPrefetchFar);
     for (size_t part = 0; part < kLineBytes; part += 4 * Simd::kLanes) {
-      Simd::prefetch(codes + offset + part + kPrefetchFar);
-      typename Simd::Codes low;
-      typename Simd::Codes high;
-      halves<F>(table, Simd::load_codes(codes + offset + part), low, high);
-      Simd::store_codes(bytes + 2 * offset + part, low);
-      Simd::store_codes(bytes + 2 * offset + kLineBytes + part, high);
+      unpack_block<F>(table, codes + part, bytes + part, std::make_index_sequence<kSteps>());
     }
+    codes += lines_per_block(F) * kLineBytes;
+    bytes += kSteps * kLineBytes;
   }
 }
 
@@ -293,6 +305,8 @@ void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, siz
   switch (w.form) {
     case CodeForm::kBytes:
       return strips_of_form<Form::kBytes, Form::kBytes>(w, x, begin, end, y, scratch);
+    case CodeForm::kTwoBits:
+      return strips_of_form<Form::kTwoBits, Form::kSmallBytes>(w, x, begin, end, y, scratch);
     case CodeForm::kNibbles:
       return strips_of_form<Form::kNibbles, Form::kSmallBytes>(w, x, begin, end, y, scratch);
     case CodeForm::kNibbleTable:

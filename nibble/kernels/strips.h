@@ -23,10 +23,24 @@ inline constexpr size_t kLineBytes = 64;
 
 // How the codes of a lane lie in its four bytes.
 enum class CodeForm {
+  kTwoBits,      // as the nibbles of inputs 0 to 7, with those of inputs 8 to 15 two bits above them
   kNibbles,      // inputs 0 1 | 2 3 | 4 5 | 6 7, the first of each pair in the low half
   kNibbleTable,  // the same, and each is an index into a table of 16 bytes
   kBytes,        // inputs 0 | 1 | 2 | 3
 };
+
+constexpr size_t lines_per_block(CodeForm form) {
+  switch (form) {
+    case CodeForm::kTwoBits:
+      return kBlockInputs / 16;
+    case CodeForm::kNibbles:
+    case CodeForm::kNibbleTable:
+      return kBlockInputs / 8;
+    case CodeForm::kBytes:
+      break;
+  }
+  return kBlockInputs / 4;
+}
 
 // Weight of output n and input k, in group g: scale[g][n] * (code - zero[g][n]), or
 // scale[g][n] * code + offset[g][n]. Borrowed.
@@ -48,10 +62,7 @@ struct Strips {
   const void* offsets;  // [strips][num_groups][16]; null: zero points instead
 
   size_t num_strips() const { return (out_features + kStripOutputs - 1) / kStripOutputs; }
-  size_t block_bytes() const {
-    return form == CodeForm::kBytes ? kBlockInputs * kStripOutputs : kBlockInputs * kStripOutputs / 2;
-  }
-  size_t strip_bytes() const { return num_blocks * block_bytes(); }
+  size_t strip_bytes() const { return num_blocks * lines_per_block(form) * kLineBytes; }
   size_t unpacked_bytes() const { return num_blocks * kBlockInputs * kStripOutputs; }
 };
 

@@ -18,12 +18,17 @@ struct Simd256 {
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static NIBBLE_INLINE Codes low(Codes c) { return _mm256_and_si256(c, _mm256_set1_epi8(0x0F)); }
-  static NIBBLE_INLINE Codes high(Codes c) {
-    return _mm256_and_si256(_mm256_srli_epi16(c, 4), _mm256_set1_epi8(0x0F));
+  template <int kShift, int kMask>
+  static NIBBLE_INLINE Codes field(Codes c) {
+    if constexpr (kShift > 0) c = _mm256_srli_epi16(c, kShift);
+    return _mm256_and_si256(c, _mm256_set1_epi8(kMask));
   }
-  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) { return _mm256_shuffle_epi8(table, low(c)); }
-  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) { return _mm256_shuffle_epi8(table, high(c)); }
+  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) {
+    return _mm256_shuffle_epi8(table, field<0, 0x0F>(c));
+  }
+  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) {
+    return _mm256_shuffle_epi8(table, field<4, 0x0F>(c));
+  }
 
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     int32_t bits;

@@ -19,9 +19,10 @@ struct Simd {
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static NIBBLE_INLINE Codes low(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(0x0F)); }
-  static NIBBLE_INLINE Codes high(Codes c) {
-    return _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(0x0F));
+  template <int kShift, int kMask>
+  static NIBBLE_INLINE Codes field(Codes c) {
+    if constexpr (kShift > 0) c = _mm512_srli_epi16(c, kShift);
+    return _mm512_and_si512(c, _mm512_set1_epi8(kMask));
   }
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     int32_t bits;
@@ -36,8 +37,12 @@ struct Simd {
     return _mm512_permutexvar_epi8(_mm512_srli_epi16(c, 4), table);
   }
 #else
-  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) { return _mm512_shuffle_epi8(table, low(c)); }
-  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) { return _mm512_shuffle_epi8(table, high(c)); }
+  static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) {
+    return _mm512_shuffle_epi8(table, field<0, 0x0F>(c));
+  }
+  static NIBBLE_INLINE Codes lookup_high(Codes table, Codes c) {
+    return _mm512_shuffle_epi8(table, field<4, 0x0F>(c));
+  }
 #endif
 
   template <Form>

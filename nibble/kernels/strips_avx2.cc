@@ -1,4 +1,5 @@
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "nibble/base/simd_region.h"
@@ -26,8 +27,7 @@ struct Simd : Simd256 {
 
   // pmaddubsw adds two products of u8 and s8 in 16 bits and saturates, so operands must be small.
   // Whole bytes: 2 * 127 * 127 and 2 * 128 * 127 fit, 2 * 255 * 127 does not: bit 7 goes apart.
-  template <Form F>
-  struct Sum {
+  struct ByteSum {
     __m256i lanes;  // 32 bits
     NIBBLE_INLINE void clear() { lanes = _mm256_setzero_si256(); }
     NIBBLE_INLINE void add(Codes c, Codes a) {
@@ -51,12 +51,9 @@ struct Simd : Simd256 {
     }
     NIBBLE_INLINE Floats floats() const { return _mm256_cvtepi32_ps(lanes); }
   };
+  template <Form F>
+  using Sum = std::conditional_t<is_below_16(F), SmallSum, ByteSum>;
 };
-
-template <>
-struct Simd::Sum<Form::kNibbles> : Simd::SmallSum {};
-template <>
-struct Simd::Sum<Form::kSmallBytes> : Simd::SmallSum {};
 
 static_assert(kBlockInputs == 32, "SmallSum adds 8 pairs in 16 bits");
 

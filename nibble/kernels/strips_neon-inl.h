@@ -30,20 +30,20 @@ struct SimdNeon {
     vst1q_u8(p + 48, c.d);
   }
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) { return same(vld1q_u8(p)); }
-  static NIBBLE_INLINE Codes low(const Codes& c) {
-    const uint8x16_t mask = vdupq_n_u8(0x0F);
-    return {vandq_u8(c.a, mask), vandq_u8(c.b, mask), vandq_u8(c.c, mask), vandq_u8(c.d, mask)};
-  }
-  static NIBBLE_INLINE Codes high(const Codes& c) {
-    return {vshrq_n_u8(c.a, 4), vshrq_n_u8(c.b, 4), vshrq_n_u8(c.c, 4), vshrq_n_u8(c.d, 4)};
+  template <int kShift, int kMask>
+  static NIBBLE_INLINE Codes field(const Codes& c) {
+    return {field<kShift, kMask>(c.a), field<kShift, kMask>(c.b), field<kShift, kMask>(c.c),
+            field<kShift, kMask>(c.d)};
   }
   static NIBBLE_INLINE Codes lookup(const Codes& table, const Codes& c) {
     return {vqtbl1q_u8(table.a, c.a), vqtbl1q_u8(table.a, c.b), vqtbl1q_u8(table.a, c.c),
             vqtbl1q_u8(table.a, c.d)};
   }
-  static NIBBLE_INLINE Codes lookup_low(const Codes& table, const Codes& c) { return lookup(table, low(c)); }
+  static NIBBLE_INLINE Codes lookup_low(const Codes& table, const Codes& c) {
+    return lookup(table, field<0, 0x0F>(c));
+  }
   static NIBBLE_INLINE Codes lookup_high(const Codes& table, const Codes& c) {
-    return lookup(table, high(c));
+    return lookup(table, field<4, 0x0F>(c));
   }
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     uint32_t bits;
@@ -149,6 +149,12 @@ struct SimdNeon {
   };
 
  private:
+  template <int kShift, int kMask>
+  static NIBBLE_INLINE uint8x16_t field(uint8x16_t v) {
+    if constexpr (kShift > 0) v = vshrq_n_u8(v, kShift);
+    if constexpr (0xFF >> kShift != kMask) v = vandq_u8(v, vdupq_n_u8(kMask));
+    return v;
+  }
   static NIBBLE_INLINE Codes same(uint8x16_t v) { return {v, v, v, v}; }
   static NIBBLE_INLINE float32x4_t widen_half(const uint16_t* p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));

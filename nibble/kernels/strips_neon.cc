@@ -1,4 +1,5 @@
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "nibble/base/simd_region.h"
@@ -24,14 +25,9 @@ struct Product {
 };
 
 struct Simd : SimdNeon {
-  template <Form>
-  struct Sum : ByteSum<Product> {};
+  template <Form F>
+  using Sum = std::conditional_t<is_below_16(F), SmallSum<Product>, ByteSum<Product>>;
 };
-
-template <>
-struct Simd::Sum<Form::kNibbles> : SimdNeon::SmallSum<Product> {};
-template <>
-struct Simd::Sum<Form::kSmallBytes> : SimdNeon::SmallSum<Product> {};
 
 }  // namespace
 }  // namespace nibble::kernels

@@ -34,12 +34,9 @@ struct Simd {
     std::memcpy(c.byte, p, 16);
     return c;
   }
-  static Codes low(Codes c) {
-    for (uint8_t& b : c.byte) b &= 0x0F;
-    return c;
-  }
-  static Codes high(Codes c) {
-    for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> 4);
+  template <int kShift, int kMask>
+  static Codes field(Codes c) {
+    for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> kShift & kMask);
     return c;
   }
   static Codes broadcast_four(const int8_t* four) {

@@ -7,9 +7,11 @@
 
 namespace nibble::kernels {
 
-// Codes as the inner loop meets them: a strip that serves many tokens is unpacked first, and what
-// came from nibbles is still known to be below 16.
-enum class Form { kNibbles, kNibbleTable, kBytes, kSmallBytes };
+// Codes as the inner loop meets them: those of a CodeForm, or a strip that serves many tokens and was
+// unpacked first, whose codes are still known to be below 16.
+enum class Form { kTwoBits, kNibbles, kNibbleTable, kBytes, kSmallBytes };
+
+constexpr bool is_below_16(Form form) { return form != Form::kNibbleTable && form != Form::kBytes; }
 
 void strips_product_scalar(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                            MatrixView<float> y, uint8_t* scratch);

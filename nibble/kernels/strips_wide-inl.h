@@ -76,6 +76,20 @@ void wide_step(Dots& dots, const Strips& w, const TilePlace& at, size_t rows, co
   }
 }
 
+// A strip that is not in bytes.
+inline void unpack_any(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
+  switch (w.form) {
+    case CodeForm::kTwoBits:
+      return unpack_strip<Form::kTwoBits>(w, codes, bytes);
+    case CodeForm::kNibbles:
+      return unpack_strip<Form::kNibbles>(w, codes, bytes);
+    case CodeForm::kNibbleTable:
+      return unpack_strip<Form::kNibbleTable>(w, codes, bytes);
+    case CodeForm::kBytes:
+      return;
+  }
+}
+
 template <class Dots, size_t S>
 size_t wide_strips(Dots& dots, const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                    size_t origin, MatrixView<float> y, uint8_t* scratch) {
@@ -84,12 +98,7 @@ size_t wide_strips(Dots& dots, const Strips& w, const QuantizedInputs& x, size_t
     TilePlace at = {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin};
     if (w.form != CodeForm::kBytes) {
       for (size_t s = 0; s < S; ++s) {
-        uint8_t* const bytes = scratch + s * w.unpacked_bytes();
-        if (w.form == CodeForm::kNibbles) {
-          unpack_strip<Form::kNibbles>(w, at.codes + s * w.strip_bytes(), bytes);
-        } else {
-          unpack_strip<Form::kNibbleTable>(w, at.codes + s * w.strip_bytes(), bytes);
-        }
+        unpack_any(w, at.codes + s * w.strip_bytes(), scratch + s * w.unpacked_bytes());
       }
       at.codes = scratch;
       at.codes_stride = w.unpacked_bytes();

@@ -114,6 +114,10 @@ inline const std::vector<WeightCase>& weight_cases() {
       {kAffine, 40, 256, 8, 128},
       {kAffine, 19, 200, 8, 64, true},
       {kAffine, 18, 160, 2, 32},
+      {kAffine, 33, 576, 2, 128},
+      {kAffine, 17, 176, 2, 64, true},  // words of 16 codes, but no whole blocks
+      {kAffine, 16, 256, 2, 256, false, true},
+      {kOffset, 20, 96, 2, 32},
       {kAffine, 18, 160, 3, 32},
       {kAffine, 18, 192, 5, 64, false, true},
       {kAffine, 18, 192, 6, 64, false, false, false, DType::kBF16},

@@ -111,6 +111,12 @@ void quantized(benchmark::State& state, const WeightCase& c, ComputeMode compute
 void BM_Gptq4(benchmark::State& state) {
   quantized(state, {WeightFormula::kAffine, 4096, 4096, 4, 128}, ComputeMode::kAuto);
 }
+void BM_Gptq2(benchmark::State& state) {
+  quantized(state, {WeightFormula::kAffine, 4096, 4096, 2, 128}, ComputeMode::kAuto);
+}
+void BM_Gptq3(benchmark::State& state) {
+  quantized(state, {WeightFormula::kAffine, 4096, 4096, 3, 128}, ComputeMode::kAuto);
+}
 void BM_Gptq4Exact(benchmark::State& state) {
   quantized(state, {WeightFormula::kAffine, 4096, 4096, 4, 128}, ComputeMode::kF32);
 }
@@ -146,6 +152,8 @@ void token_counts(benchmark::internal::Benchmark* bench) {
   for (const int64_t tokens : {1, 4, 8, 64, 256}) bench->Arg(tokens)->ArgName("tokens");
 }
 BENCHMARK(BM_Gptq4)->Apply(token_counts);
+BENCHMARK(BM_Gptq2)->Apply(token_counts);
+BENCHMARK(BM_Gptq3)->Apply(token_counts);
 BENCHMARK(BM_Gptq4Prompt)->Arg(510)->ArgName("tokens");
 BENCHMARK(BM_Nf4)->Apply(token_counts);
 BENCHMARK(BM_Gptq8)->Apply(token_counts);

@@ -43,6 +43,12 @@ bool suits_strips(const LinearStorage& storage, const LinearSize& size) {
   return size.padded_inputs <= size.in_features + size.in_features / 4;
 }
 
+// As StripMatrix chooses.
+size_t stored_bits(const LinearStorage& storage) {
+  if (storage.bits > 4) return 8;
+  return storage.bits == 2 && storage.formula != WeightFormula::kCodebook ? 2 : 4;
+}
+
 struct Buffers {
   size_t codes = 0;
   size_t scales = 0;
@@ -56,8 +62,7 @@ Buffers strip_buffers(const LinearStorage& storage, const LinearSize& size) {
   // float16 where that is exact enough: nearly always, but for LLM.int8, whose last bit counts.
   const size_t scale = size.llm_int8 ? sizeof(float) : sizeof(uint16_t);
   Buffers buffers;
-  const size_t codes = strips * kStripOutputs * size.padded_inputs;
-  buffers.codes = size.kind == LinearKind::kNibbles ? codes / 2 : codes;
+  buffers.codes = strips * kStripOutputs * size.padded_inputs * stored_bits(storage) / 8;
   buffers.scales = values * scale;
   if (storage.formula == WeightFormula::kOffset) buffers.zeros = values * scale;
   if (storage.formula == WeightFormula::kAffine && storage.zeros_differ) buffers.zeros = values;
@@ -103,7 +108,7 @@ LinearSize linear_size(size_t out_features, size_t in_features, const LinearStor
   }
   set_groups(storage, size);
   size.llm_int8 = storage.formula == WeightFormula::kRowAbsmax;
-  size.kind = storage.bits <= 4 ? LinearKind::kNibbles : LinearKind::kBytes;
+  size.kind = storage.bits <= 4 ? LinearKind::kSmallCodes : LinearKind::kBytes;
   if (!size.llm_int8 && !suits_strips(storage, size)) size.kind = LinearKind::kFloatRows;
   const Buffers buffers =
       size.kind == LinearKind::kFloatRows ? row_buffers(storage, size) : strip_buffers(storage, size);

@@ -24,7 +24,7 @@ struct LinearStorage {
   bool is_float() const { return dtype.has_value(); }
 };
 
-enum class LinearKind { kDense, kNibbles, kBytes, kFloatRows };
+enum class LinearKind { kDense, kSmallCodes, kBytes, kFloatRows };  // small: less than a byte
 
 struct LinearSize {
   LinearKind kind = LinearKind::kDense;

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -414,12 +415,12 @@ TEST_P(LinearTest, LayersThatShareTheirInputGiveTheBytesOfSeparateCalls) {
   const MatrixView<const float> x(inputs.data(), 5, 256);
   for (const ActivationBits activations : kBothActivations) {
     std::vector<std::unique_ptr<Linear>> layers;
-    for (const size_t size : {40u, 16u, 23u}) {
-      const WeightCase c = {WeightFormula::kAffine, size, 256, 4, 128};
-      layers.push_back(make_int8_linear(random_weight(c, static_cast<unsigned>(size)), random_bias(size),
-                                        pool, activations, GetParam()));
+    for (const auto& [size, bits] : {std::pair(40u, 4), {16u, 2}, {23u, 3}}) {  // they store inputs alike
+      const WeightCase c = {WeightFormula::kAffine, size, 256, bits, 128};
+      layers.push_back(
+          make_int8_linear(random_weight(c, size), random_bias(size), pool, activations, GetParam()));
     }
-    // Another form of codes: not shared, and the same all the same.
+    // Bytes: not shared, and the same all the same.
     layers.push_back(make_int8_linear(random_weight({WeightFormula::kAffine, 17, 256, 8, 128}, 3), {}, pool,
                                       activations, GetParam()));
     for (const size_t count : {3u, 4u}) {
@@ -462,6 +463,8 @@ TEST(MakeLinear, ChoosesTheKernel) {
   const LinearOptions exact{.compute = ComputeMode::kF32};
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, {}), "int4-a8-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, exact), "int4-f32-" + target);
+  EXPECT_EQ(kernel({kAffine, 16, 128, 2, 64}, {}), "int2-a8-" + target);
+  EXPECT_EQ(kernel({kAffine, 16, 128, 3, 64}, {}), "int3-a8-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 16}, {}), "int4-f32-" + target);
   EXPECT_EQ(kernel({kCodebook, 16, 128, 4, 64}, {}), "codebook4-a8-" + target);
   EXPECT_EQ(kernel({kCodebook, 16, 100, 4, 64}, {}), "codebook4-f32-" + target);
@@ -542,6 +545,14 @@ TEST(MakeLinear, RefusesInconsistentWeights) {
   const Tensor words = Tensor::of(DType::kU32, {63}, std::vector<uint32_t>(63));
   EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 8, 1}; }), "252 bytes of codes where 256 are needed");
   EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 9, 1}; }), "words of codes for 4 bits and 64 inputs");
+  EXPECT_EQ(message([&](W& w, B&) {
+              w.bits = 3, w.words = {words, 8, 1};
+            }),
+            "words of codes for 3 bits and 64 inputs");
+  EXPECT_EQ(message([&](W& w, B&) {
+              w.bits = 2, w.words = {words, 8, 1};
+            }),
+            "252 bytes of codes where 128 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.scales.pop_back(); }), "15 scales where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.zeros.clear(); }), "0 zeros where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.g_idx.assign(64, 2); }), "g_idx names group 2, but there are 2");

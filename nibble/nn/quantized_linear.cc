@@ -316,13 +316,15 @@ Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size, Thread
     return fail(ErrorCode::kUnsupported, "{}-bit codes: 2 to 8 are known", w.bits);
   const size_t num_codes = product_of(w.out_features, w.in_features);
   if (w.words) {
+    const size_t per_word = CodeWords::codes_per_word(w.bits);
     const bool by_input = w.words->output_stride == 1 && w.words->input_stride == w.out_features;
-    const bool by_output = w.words->input_stride == 1 && w.words->output_stride == w.in_features / 8;
-    if (w.bits != 4 || w.in_features % 8 != 0 || !(by_input || by_output)) {
+    const bool by_output = w.words->input_stride == 1 && w.words->output_stride == w.in_features / per_word;
+    if (!CodeWords::can_hold(w.bits, w.in_features) || !(by_input || by_output)) {
       return fail(ErrorCode::kInvalidArgument, "words of codes for {} bits and {} inputs", w.bits,
                   w.in_features);
     }
-    NIBBLE_RETURN_IF_ERROR(check_size("bytes of codes", w.words->words.bytes.size(), num_codes / 2));
+    NIBBLE_RETURN_IF_ERROR(
+        check_size("bytes of codes", w.words->words.bytes.size(), num_codes / per_word * sizeof(uint32_t)));
   } else {
     NIBBLE_RETURN_IF_ERROR(check_size("codes", w.codes.size(), num_codes));
   }

@@ -37,7 +37,7 @@ KindSpeed speed_of(const LinearSize& size) {
   switch (size.kind) {
     case LinearKind::kDense:
       return {0.85, 0.50, false};
-    case LinearKind::kNibbles:
+    case LinearKind::kSmallCodes:
       return {0.75, compute_share, true};
     case LinearKind::kBytes:
       return {0.80, compute_share, true};

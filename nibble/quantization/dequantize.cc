@@ -96,10 +96,12 @@ QuantizedWeight with_byte_codes(QuantizedWeight weight) {
   if (!weight.words) return weight;
   const CodeWords words = *std::exchange(weight.words, std::nullopt);
   weight.codes.resize(weight.out_features * weight.in_features);
+  const size_t per_word = CodeWords::codes_per_word(weight.bits);
   for (size_t o = 0; o < weight.out_features; ++o) {
     uint8_t* const row = weight.codes.data() + o * weight.in_features;
     for (size_t i = 0; i < weight.in_features; i += 8) {
-      const uint64_t eight = spread<4>(words.at(i / 8, o));
+      const uint32_t word = words.at(i / per_word, o);
+      const uint64_t eight = weight.bits == 2 ? spread<2>(word >> i % per_word * 2) : spread<4>(word);
       std::memcpy(row + i, &eight, sizeof(eight));
     }
   }

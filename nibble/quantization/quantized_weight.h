@@ -22,13 +22,19 @@ enum class WeightFormula {
   kRowAbsmax,  // ((code - 128) * absmax[o]) * float(1 / 127), in float32: LLM.int8
 };
 
-// Codes of 4 bits, eight neighbouring inputs of an output in 32 bits, the first in the lowest: inputs 8 i to
-// 8 i + 7 of output o are word i * input_stride + o * output_stride. GPTQ's files have them so, and the
-// kernels.
+// Codes of 2 or 4 bits, n = 16 or 8 neighbouring inputs of an output in 32 bits, the first in the lowest:
+// inputs n i to n i + n - 1 of output o are word i * input_stride + o * output_stride. GPTQ's files have them
+// so, and of 4 bits the kernels.
 struct CodeWords {
   Tensor words;  // a view into a mapped file, or made of one
   size_t input_stride = 0;
   size_t output_stride = 0;
+
+  static constexpr size_t codes_per_word(int bits) { return 32 / static_cast<size_t>(bits); }
+  // Whether such words can hold a row: none reaches past its end.
+  static constexpr bool can_hold(int bits, size_t in_features) {
+    return (bits == 2 || bits == 4) && in_features % codes_per_word(bits) == 0;
+  }
 
   const std::byte* address(size_t i, size_t o) const {
     return words.bytes.data() + (i * input_stride + o * output_stride) * sizeof(uint32_t);
@@ -48,7 +54,7 @@ struct QuantizedWeight {
   int bits = 4;  // 2 to 8: codes are below 2^bits
 
   std::vector<uint8_t> codes;  // [out_features, in_features], one per byte; empty where there are words
-  // Only where a reader was asked for them (CodeStorage): in_features is a multiple of 8 then.
+  // Only where a reader was asked for them (CodeStorage), and CodeWords::can_hold(bits, in_features).
   std::optional<CodeWords> words;
 
   // kAffine, kOffset: inputs per group (the last one may be short); group of input i is g_idx[i],

@@ -32,8 +32,8 @@ struct DecodedModule {
   std::vector<std::string> tensors;  // the tensors it was made of, full names (bias not included)
 };
 
-// kWords: as QuantizedWeight::words where the layout has 4 bits and lets them be had so without taking them
-// apart; bytes elsewhere.
+// kWords: as QuantizedWeight::words where the layout has 2 or 4 bits and lets them be had so without taking
+// them apart; bytes elsewhere.
 enum class CodeStorage { kBytes, kWords };
 
 // Decodes one module. `shape`: what the architecture expects; without it the shape is inferred.

@@ -78,8 +78,8 @@ TEST_P(Goldens, DequantizedWeightEqualsTheOriginals) {
   EXPECT_EQ(to_floats(*narrow).value(), copy_elements<float>(*expected));
 }
 
-// Words are what 4 bits are packed from; other widths, and layouts whose words hold no neighbours, come in
-// bytes.
+// Words are what 2 and 4 bits are packed from; other widths, and layouts whose words hold no neighbours, come
+// in bytes.
 TEST_P(Goldens, WordsHoldTheCodes) {
   const auto folder = test::model_folder(GetParam());
   ASSERT_TRUE(folder) << to_string(folder.error());
@@ -94,7 +94,8 @@ TEST_P(Goldens, WordsHoldTheCodes) {
         decode_module(*model->checkpoint, module, model->config, std::nullopt, CodeStorage::kWords);
     ASSERT_TRUE(bytes && words) << module;
     EXPECT_FALSE(bytes->weight.words) << module;
-    EXPECT_EQ(words->weight.words.has_value(), bytes->weight.bits == 4 && in_words.contains(bytes->format))
+    const bool fits = bytes->weight.bits == 2 || bytes->weight.bits == 4;
+    EXPECT_EQ(words->weight.words.has_value(), fits && in_words.contains(bytes->format))
         << module << " " << bytes->format;
     EXPECT_EQ(with_byte_codes(words->weight).codes, bytes->weight.codes) << module;
   }

@@ -296,7 +296,7 @@ Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConf
   weight.zeros =
       gptq_zeros(std::move(qzeros), layout.num_groups, layout.out_features, layout.packing, convention);
 
-  if (storage == CodeStorage::kWords && weight.bits == 4 && weight.in_features % 8 == 0) {
+  if (storage == CodeStorage::kWords && CodeWords::can_hold(weight.bits, weight.in_features)) {
     NIBBLE_TRY(Tensor qweight, tensors.load("qweight"));
     weight.words = {std::move(qweight), layout.out_features, 1};
   } else {

@@ -200,9 +200,9 @@ Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
   weight.scales = transposed(scales, layout.out_features, layout.num_groups);
   NIBBLE_TRY(weight.zeros, read_zeros(tensors, layout));
 
-  if (storage == CodeStorage::kWords && weight.bits == 4 && weight.in_features % 8 == 0) {
+  if (storage == CodeStorage::kWords && CodeWords::can_hold(weight.bits, weight.in_features)) {
     NIBBLE_TRY(Tensor packed, tensors.load("weight_packed"));
-    weight.words = {std::move(packed), 1, weight.in_features / 8};
+    weight.words = {std::move(packed), 1, weight.in_features / CodeWords::codes_per_word(weight.bits)};
     return decoded;
   }
   NIBBLE_TRY(const std::vector<uint32_t> words, tensors.load_words("weight_packed"));
