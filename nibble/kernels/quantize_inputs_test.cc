@@ -65,8 +65,8 @@ TEST_P(QuantizeInputsTest, ErrorIsAtMostHalfAStep) {
 
 TEST_P(QuantizeInputsTest, GivesTheBytesOfTheScalarTarget) {
   const std::vector<float> x = random_inputs(1, 20 * kBlockInputs, 8);
-  for (const CodeForm form :
-       {CodeForm::kBytes, CodeForm::kTwoBits, CodeForm::kNibbles, CodeForm::kNibbleTable}) {
+  for (const CodeForm form : {CodeForm::kBytes, CodeForm::kTwoBits, CodeForm::kThreeBits, CodeForm::kNibbles,
+                              CodeForm::kNibbleTable}) {
     for (const uint32_t span_blocks : {1u, 3u}) {
       Token token(20, form, span_blocks);
       Token scalar(20, form, span_blocks);

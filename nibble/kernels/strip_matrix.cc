@@ -43,20 +43,34 @@ uint32_t nibbles_of(const uint8_t* codes) {
   return static_cast<uint32_t>(squeeze<4>(bytes));
 }
 
+// A block of one output's codes as the words of its lane, one for each line of the form.
+void lane_words(const uint8_t* codes, CodeForm form, uint32_t* words) {
+  if (form == CodeForm::kBytes) {
+    std::memcpy(words, codes, kBlockInputs);
+    return;
+  }
+  uint32_t nibbles[kBlockInputs / 8];
+  for (size_t e = 0; e < std::size(nibbles); ++e) nibbles[e] = nibbles_of(codes + 8 * e);
+  if (form == CodeForm::kNibbles || form == CodeForm::kNibbleTable) {
+    std::memcpy(words, nibbles, sizeof(nibbles));
+    return;
+  }
+  constexpr uint32_t kTwoLow = 0x33333333;
+  words[0] = (nibbles[0] & kTwoLow) | (nibbles[1] & kTwoLow) << 2;
+  words[1] = (nibbles[2] & kTwoLow) | (nibbles[3] & kTwoLow) << 2;
+  if (form == CodeForm::kTwoBits) return;
+  words[2] = 0;
+  for (size_t e = 0; e < std::size(nibbles); ++e) words[2] |= (nibbles[e] >> 2 & 0x11111111u) << e;
+}
+
 // One output's codes into its four bytes of each line.
 void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
-  const size_t step = kBlockInputs / lines_per_block(form);
-  for (size_t p = 0; p < row.size(); p += step, lane += kLineBytes) {
-    const uint8_t* const codes = row.data() + p;
-    uint32_t word = 0;
-    if (form == CodeForm::kBytes) {
-      std::memcpy(&word, codes, sizeof(word));
-    } else if (form == CodeForm::kTwoBits) {
-      word = nibbles_of(codes) | nibbles_of(codes + 8) << 2;
-    } else {
-      word = nibbles_of(codes);
+  for (size_t p = 0; p < row.size(); p += kBlockInputs) {
+    uint32_t words[lines_per_block(CodeForm::kBytes)];
+    lane_words(row.data() + p, form, words);
+    for (size_t i = 0; i < lines_per_block(form); ++i, lane += kLineBytes) {
+      std::memcpy(lane, words + i, sizeof(words[i]));
     }
-    std::memcpy(lane, &word, sizeof(word));
   }
 }
 
@@ -212,7 +226,7 @@ InputGroups groups_of(const QuantizedWeight& w) {
 CodeForm form_of(const QuantizedWeight& w) {
   if (w.bits > 4) return CodeForm::kBytes;
   if (w.formula == WeightFormula::kCodebook) return CodeForm::kNibbleTable;
-  return w.bits == 2 ? CodeForm::kTwoBits : CodeForm::kNibbles;
+  return w.bits == 2 ? CodeForm::kTwoBits : w.bits == 3 ? CodeForm::kThreeBits : CodeForm::kNibbles;
 }
 
 }  // namespace

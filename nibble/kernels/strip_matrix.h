@@ -26,9 +26,8 @@ class StripMatrix {
 
   // Any weight whose scales do not change inside a row's block: see above; it is consistent.
   // span_blocks: blocks that share an activation scale, at most; LLM.int8 has one scale for a token.
-  // Codes of 2 bits are stored in 2, others of up to 4 bits in 4, and all others in 8. Where a codebook maps
-  // them, they are stored in 4 or 8, and its entries become bytes of the closest grid; codes above 4 bits are
-  // mapped now.
+  // Codes of 2 to 4 bits are stored in as many, others in 8. Where a codebook maps them, they are stored in 4
+  // or 8, and its entries become bytes of the closest grid; codes above 4 bits are mapped now.
   StripMatrix(const QuantizedWeight& weight, ThreadPool& pool, size_t span_blocks = 1);
 
   Strips view() const;

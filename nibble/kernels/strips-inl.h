@@ -2,10 +2,12 @@
 //   kLanes    outputs in a register, 8 or 16
 //   kStrips, kRows  of a tile, whose sums fit the registers
 //   kPackedRows     up to which codes of less than a byte are multiplied as they are
-//   Codes     4 * kLanes bytes: load_codes, store_codes, field<kShift, kMask>(codes): (byte >> kShift) &
-//   kMask
-//             of each; lookup_low, lookup_high(table, codes): what a table of 16 has for the low and the high
-//             half of each; broadcast_four(activations): to each lane
+//   Codes     4 * kLanes bytes: load_codes, store_codes; of each byte:
+//             shifted<n>(codes)  byte >> n, or << -n; what crosses the border of a byte may be anything
+//             field<n, mask>(codes)  (byte >> n) & mask
+//             join(a, b)  bits 0 1 4 5 of a, 2 3 6 7 of b
+//             lookup_low, lookup_high(table, codes)  what a table of 16 has for the low, the high half
+//             broadcast_four(activations): to each lane
 //   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
 //             constructor, since implicit functions do not get the region's instruction set
 //             centred(codes, j): byte j of each lane, less 128, as floats
@@ -17,6 +19,7 @@ namespace {
 
 constexpr size_t lines_per_block(Form form) {
   return form == Form::kTwoBits       ? lines_per_block(CodeForm::kTwoBits)
+         : form == Form::kThreeBits   ? lines_per_block(CodeForm::kThreeBits)
          : form == Form::kNibbles     ? lines_per_block(CodeForm::kNibbles)
          : form == Form::kNibbleTable ? lines_per_block(CodeForm::kNibbleTable)
                                       : lines_per_block(CodeForm::kBytes);
@@ -47,15 +50,29 @@ struct TilePlace {
   size_t origin;  // the strip whose first output is column 0 of y
 };
 
+// The line that step t of a block takes its codes from. Of three bits one of nibbles is made, in which bit 3
+// may be anything. Lines are loaded once each: the compiler sees that the steps share them.
+template <Form F, size_t t>
+NIBBLE_INLINE typename Simd::Codes step_line(const uint8_t* block) {
+  if constexpr (F == Form::kThreeBits) {
+    constexpr int kEight = t / 2;
+    const typename Simd::Codes low = Simd::load_codes(block + kEight / 2 * kLineBytes);
+    const typename Simd::Codes high = Simd::load_codes(block + 2 * kLineBytes);
+    return Simd::join(Simd::template shifted<kEight % 2 * 2>(low), Simd::template shifted<kEight - 2>(high));
+  } else {
+    return Simd::load_codes(block + t * lines_per_block(F) / kSteps * kLineBytes);
+  }
+}
+
 // The codes of step t of a block as bytes: of the even inputs of eight, then of the odd ones, or of four
-// neighbours where the weight is stored in bytes. The lines of a block are loaded once each: the compiler
-// sees that the steps share them.
+// neighbours where the weight is stored in bytes.
 template <Form F, size_t t>
 NIBBLE_INLINE typename Simd::Codes step_codes(const typename Simd::Codes& table, const uint8_t* block) {
-  constexpr size_t kLine = t * lines_per_block(F) / kSteps;
-  const typename Simd::Codes line = Simd::load_codes(block + kLine * kLineBytes);
+  const typename Simd::Codes line = step_line<F, t>(block);
   if constexpr (F == Form::kTwoBits) {
     return Simd::template field<t / 2 % 2 * 2 + t % 2 * 4, 0x03>(line);
+  } else if constexpr (F == Form::kThreeBits) {
+    return Simd::template field<t % 2 * 4, 0x07>(line);
   } else if constexpr (F == Form::kNibbles) {
     return Simd::template field<t % 2 * 4, 0x0F>(line);
   } else if constexpr (F == Form::kNibbleTable) {
@@ -307,6 +324,8 @@ void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, siz
       return strips_of_form<Form::kBytes, Form::kBytes>(w, x, begin, end, y, scratch);
     case CodeForm::kTwoBits:
       return strips_of_form<Form::kTwoBits, Form::kSmallBytes>(w, x, begin, end, y, scratch);
+    case CodeForm::kThreeBits:
+      return strips_of_form<Form::kThreeBits, Form::kSmallBytes>(w, x, begin, end, y, scratch);
     case CodeForm::kNibbles:
       return strips_of_form<Form::kNibbles, Form::kSmallBytes>(w, x, begin, end, y, scratch);
     case CodeForm::kNibbleTable:

@@ -23,23 +23,29 @@ inline constexpr size_t kLineBytes = 64;
 
 // How the codes of a lane lie in its four bytes.
 enum class CodeForm {
-  kTwoBits,      // as the nibbles of inputs 0 to 7, with those of inputs 8 to 15 two bits above them
+  kTwoBits,  // as the nibbles of inputs 0 to 7, with those of inputs 8 to 15 two bits above them
+  // Three lines for a block: two as kTwoBits of the two low bits, and one of the high bits, which has in bit
+  // e of each nibble those of the inputs 8 e to 8 e + 7, where kNibbles would have the codes.
+  kThreeBits,
   kNibbles,      // inputs 0 1 | 2 3 | 4 5 | 6 7, the first of each pair in the low half
   kNibbleTable,  // the same, and each is an index into a table of 16 bytes
   kBytes,        // inputs 0 | 1 | 2 | 3
 };
 
+// As many as a code has bits.
 constexpr size_t lines_per_block(CodeForm form) {
   switch (form) {
     case CodeForm::kTwoBits:
-      return kBlockInputs / 16;
+      return 2;
+    case CodeForm::kThreeBits:
+      return 3;
     case CodeForm::kNibbles:
     case CodeForm::kNibbleTable:
-      return kBlockInputs / 8;
+      return 4;
     case CodeForm::kBytes:
       break;
   }
-  return kBlockInputs / 4;
+  return 8;
 }
 
 // Weight of output n and input k, in group g: scale[g][n] * (code - zero[g][n]), or

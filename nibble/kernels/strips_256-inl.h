@@ -18,10 +18,19 @@ struct Simd256 {
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  template <int n>
+  static NIBBLE_INLINE Codes shifted(Codes c) {
+    if constexpr (n < 0) return _mm256_slli_epi16(c, -n);
+    if constexpr (n > 0) return _mm256_srli_epi16(c, n);
+    return c;
+  }
+  static NIBBLE_INLINE Codes join(Codes a, Codes b) {
+    const __m256i mask = _mm256_set1_epi8(0x33);
+    return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+  }
   template <int kShift, int kMask>
   static NIBBLE_INLINE Codes field(Codes c) {
-    if constexpr (kShift > 0) c = _mm256_srli_epi16(c, kShift);
-    return _mm256_and_si256(c, _mm256_set1_epi8(kMask));
+    return _mm256_and_si256(shifted<kShift>(c), _mm256_set1_epi8(kMask));
   }
   static NIBBLE_INLINE Codes lookup_low(Codes table, Codes c) {
     return _mm256_shuffle_epi8(table, field<0, 0x0F>(c));

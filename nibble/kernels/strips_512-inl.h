@@ -19,10 +19,18 @@ struct Simd {
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  template <int n>
+  static NIBBLE_INLINE Codes shifted(Codes c) {
+    if constexpr (n < 0) return _mm512_slli_epi16(c, -n);
+    if constexpr (n > 0) return _mm512_srli_epi16(c, n);
+    return c;
+  }
+  static NIBBLE_INLINE Codes join(Codes a, Codes b) {
+    return _mm512_ternarylogic_epi32(b, _mm512_set1_epi8(0x33), a, 0xB8);  // mask ? a : b
+  }
   template <int kShift, int kMask>
   static NIBBLE_INLINE Codes field(Codes c) {
-    if constexpr (kShift > 0) c = _mm512_srli_epi16(c, kShift);
-    return _mm512_and_si512(c, _mm512_set1_epi8(kMask));
+    return _mm512_and_si512(shifted<kShift>(c), _mm512_set1_epi8(kMask));
   }
   static NIBBLE_INLINE Codes broadcast_four(const int8_t* four) {
     int32_t bits;

@@ -30,6 +30,15 @@ struct SimdNeon {
     vst1q_u8(p + 48, c.d);
   }
   static NIBBLE_INLINE Codes load_table(const uint8_t* p) { return same(vld1q_u8(p)); }
+  template <int n>
+  static NIBBLE_INLINE Codes shifted(const Codes& c) {
+    return {shifted<n>(c.a), shifted<n>(c.b), shifted<n>(c.c), shifted<n>(c.d)};
+  }
+  static NIBBLE_INLINE Codes join(const Codes& a, const Codes& b) {
+    const uint8x16_t mask = vdupq_n_u8(0x33);
+    return {vbslq_u8(mask, a.a, b.a), vbslq_u8(mask, a.b, b.b), vbslq_u8(mask, a.c, b.c),
+            vbslq_u8(mask, a.d, b.d)};
+  }
   template <int kShift, int kMask>
   static NIBBLE_INLINE Codes field(const Codes& c) {
     return {field<kShift, kMask>(c.a), field<kShift, kMask>(c.b), field<kShift, kMask>(c.c),
@@ -149,9 +158,15 @@ struct SimdNeon {
   };
 
  private:
+  template <int n>
+  static NIBBLE_INLINE uint8x16_t shifted(uint8x16_t v) {
+    if constexpr (n < 0) return vshlq_n_u8(v, -n);
+    if constexpr (n > 0) return vshrq_n_u8(v, n);
+    return v;
+  }
   template <int kShift, int kMask>
   static NIBBLE_INLINE uint8x16_t field(uint8x16_t v) {
-    if constexpr (kShift > 0) v = vshrq_n_u8(v, kShift);
+    v = shifted<kShift>(v);
     if constexpr (0xFF >> kShift != kMask) v = vandq_u8(v, vdupq_n_u8(kMask));
     return v;
   }

@@ -34,6 +34,17 @@ struct Simd {
     std::memcpy(c.byte, p, 16);
     return c;
   }
+  template <int n>
+  static Codes shifted(Codes c) {
+    for (uint8_t& b : c.byte) b = static_cast<uint8_t>(n < 0 ? b << -n : b >> n);
+    return c;
+  }
+  static Codes join(const Codes& a, Codes b) {
+    for (size_t i = 0; i < sizeof(b.byte); ++i) {
+      b.byte[i] = static_cast<uint8_t>((a.byte[i] & 0x33) | (b.byte[i] & 0xCC));
+    }
+    return b;
+  }
   template <int kShift, int kMask>
   static Codes field(Codes c) {
     for (uint8_t& b : c.byte) b = static_cast<uint8_t>(b >> kShift & kMask);

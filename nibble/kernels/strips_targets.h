@@ -9,7 +9,7 @@ namespace nibble::kernels {
 
 // Codes as the inner loop meets them: those of a CodeForm, or a strip that serves many tokens and was
 // unpacked first, whose codes are still known to be below 16.
-enum class Form { kTwoBits, kNibbles, kNibbleTable, kBytes, kSmallBytes };
+enum class Form { kTwoBits, kThreeBits, kNibbles, kNibbleTable, kBytes, kSmallBytes };
 
 constexpr bool is_below_16(Form form) { return form != Form::kNibbleTable && form != Form::kBytes; }
 

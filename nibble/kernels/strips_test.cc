@@ -274,10 +274,32 @@ TEST(Strips, TwoBitsOfEightInputsLieAboveThoseOfTheEightBefore) {
   EXPECT_EQ(std::vector<uint32_t>(std::begin(words), std::end(words)), expected);
 }
 
-TEST(Strips, TwoBitsTakeTwoBits) {
+// The codes 0 to 7, eight times 5, eight times 0, and 7 0 0 0 0 0 0 4 as nibbles: 0x76543210, 0x55555555, 0,
+// 0x40000007. Their two low bits as above, and of the high ones bit 0, 1, 2 and 3 of each nibble.
+TEST(Strips, HighBitsOfThreeLieInALineOfTheirOwn) {
   ThreadPool pool(1);
-  const StripMatrix matrix(random_weight({WeightFormula::kAffine, 64, 1024, 2, 128}, 1), pool);
-  EXPECT_EQ(matrix.bytes(), 64u * 1024 / 4 + 64u * 8 * (2 + 1));  // codes, float16 scales, byte zeros
+  QuantizedWeight weight = random_weight({WeightFormula::kAffine, 16, 32, 3, 32}, 1);
+  std::fill(weight.codes.begin(), weight.codes.end(), uint8_t{0});
+  const uint8_t codes[32] = {0, 1, 2, 3, 4, 5, 6, 7, 5, 5, 5, 5, 5, 5, 5, 5,
+                             0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 4};
+  std::copy_n(codes, 32, weight.codes.begin() + 3 * 32);  // output 3
+  const StripMatrix matrix(weight, pool);
+  uint32_t words[3 * kStripOutputs];
+  std::memcpy(words, matrix.view().codes, sizeof(words));
+  std::vector<uint32_t> expected(3 * kStripOutputs);
+  expected[3] = 0x76547654u;
+  expected[kStripOutputs + 3] = 0x0000000Cu;
+  expected[2 * kStripOutputs + 3] = 0xB333222Au;
+  EXPECT_EQ(std::vector<uint32_t>(std::begin(words), std::end(words)), expected);
+}
+
+TEST(Strips, TwoAndThreeBitsTakeAsMany) {
+  ThreadPool pool(1);
+  for (const int bits : {2, 3}) {
+    const StripMatrix matrix(random_weight({WeightFormula::kAffine, 64, 1024, bits, 128}, 1), pool);
+    // Codes, float16 scales, byte zeros.
+    EXPECT_EQ(matrix.bytes(), 64u * 1024 * static_cast<size_t>(bits) / 8 + 64u * 8 * (2 + 1));
+  }
 }
 
 TEST(Strips, FourBitsTakeFourBits) {
@@ -289,26 +311,6 @@ TEST(Strips, FourBitsTakeFourBits) {
   EXPECT_EQ(symmetric.bytes(), 64u * 1024 / 2 + 64u * 8 * 2);
   const StripMatrix codebook(random_weight({WeightFormula::kCodebook, 64, 1024, 4, 64}, 1), pool);
   EXPECT_FALSE(codebook.view().zeros != nullptr || codebook.view().offsets != nullptr);
-}
-
-// The same weight with its codes in words, an output's side by side or an input's.
-QuantizedWeight in_words(QuantizedWeight weight, bool rows_first) {
-  const size_t out = weight.out_features;
-  const auto bits = static_cast<size_t>(weight.bits);
-  const size_t per_word = CodeWords::codes_per_word(weight.bits);
-  const size_t row_words = weight.in_features / per_word;
-  CodeWords words = {{}, rows_first ? 1 : out, rows_first ? row_words : 1};
-  std::vector<uint32_t> values(out * row_words);
-  for (size_t o = 0; o < out; ++o) {
-    for (size_t i = 0; i < weight.in_features; ++i) {
-      const uint32_t code = weight.codes[o * weight.in_features + i];
-      values[i / per_word * words.input_stride + o * words.output_stride] |= code << (bits * (i % per_word));
-    }
-  }
-  words.words = Tensor::of(DType::kU32, {values.size()}, values);
-  weight.words = std::move(words);
-  weight.codes.clear();
-  return weight;
 }
 
 TEST(StripMatrix, WordsOfCodesGiveTheBytesOfCodes) {

@@ -81,6 +81,8 @@ inline void unpack_any(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
   switch (w.form) {
     case CodeForm::kTwoBits:
       return unpack_strip<Form::kTwoBits>(w, codes, bytes);
+    case CodeForm::kThreeBits:
+      return unpack_strip<Form::kThreeBits>(w, codes, bytes);
     case CodeForm::kNibbles:
       return unpack_strip<Form::kNibbles>(w, codes, bytes);
     case CodeForm::kNibbleTable:

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nibble/base/float16.h"
@@ -88,6 +89,26 @@ inline QuantizedWeight random_weight(const WeightCase& c, unsigned seed) {
   return w;
 }
 
+// The same weight with its codes in words, an output's side by side or an input's: CodeWords::can_hold().
+inline QuantizedWeight in_words(QuantizedWeight weight, bool rows_first) {
+  const size_t out = weight.out_features;
+  const auto bits = static_cast<size_t>(weight.bits);
+  const size_t per_word = CodeWords::codes_per_word(weight.bits);
+  const size_t row_words = weight.in_features / per_word;
+  CodeWords words = {{}, rows_first ? 1 : out, rows_first ? row_words : 1};
+  std::vector<uint32_t> values(out * row_words);
+  for (size_t o = 0; o < out; ++o) {
+    for (size_t i = 0; i < weight.in_features; ++i) {
+      const uint32_t code = weight.codes[o * weight.in_features + i];
+      values[i / per_word * words.input_stride + o * words.output_stride] |= code << (bits * (i % per_word));
+    }
+  }
+  words.words = Tensor::of(DType::kU32, {values.size()}, values);
+  weight.words = std::move(words);
+  weight.codes.clear();
+  return weight;
+}
+
 // Some inputs are far larger than the rest, as in the down projections of real models.
 inline std::vector<float> random_inputs(size_t tokens, size_t in_features, unsigned seed) {
   std::mt19937 rng(seed);
@@ -119,6 +140,10 @@ inline const std::vector<WeightCase>& weight_cases() {
       {kAffine, 16, 256, 2, 256, false, true},
       {kOffset, 20, 96, 2, 32},
       {kAffine, 18, 160, 3, 32},
+      {kAffine, 33, 576, 3, 128},
+      {kAffine, 17, 176, 3, 64, true},
+      {kAffine, 16, 256, 3, 256, false, true},
+      {kOffset, 20, 96, 3, 32},
       {kAffine, 18, 192, 5, 64, false, true},
       {kAffine, 18, 192, 6, 64, false, false, false, DType::kBF16},
       {kAffine, 18, 192, 7, 64, false, false, false, DType::kF32},

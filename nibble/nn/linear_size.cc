@@ -46,7 +46,7 @@ bool suits_strips(const LinearStorage& storage, const LinearSize& size) {
 // As StripMatrix chooses.
 size_t stored_bits(const LinearStorage& storage) {
   if (storage.bits > 4) return 8;
-  return storage.bits == 2 && storage.formula != WeightFormula::kCodebook ? 2 : 4;
+  return storage.formula == WeightFormula::kCodebook ? 4 : static_cast<size_t>(storage.bits);
 }
 
 struct Buffers {

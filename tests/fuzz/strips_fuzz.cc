@@ -13,6 +13,7 @@
 #include "nibble/kernels/quantize_inputs.h"
 #include "nibble/kernels/strip_matrix.h"
 #include "nibble/kernels/strips.h"
+#include "nibble/kernels/test_weights.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace nibble;
@@ -117,6 +118,13 @@ Rows quantize(const std::vector<float>& x, size_t count, size_t rows_per_token, 
   return rows;
 }
 
+// Codes in words are packed to the same bytes.
+void check_words(const QuantizedWeight& weight, const Strips& w, bool rows_first, ThreadPool& pool) {
+  if (!CodeWords::can_hold(weight.bits, weight.in_features)) return;
+  const StripMatrix matrix(in_words(weight, rows_first), pool);
+  NIBBLE_CHECK(std::memcmp(matrix.view().codes, w.codes, w.num_strips() * w.strip_bytes()) == 0);
+}
+
 // NaNs may differ in their bits.
 void check_same(const std::vector<float>& a, const std::vector<float>& b) {
   NIBBLE_CHECK(a.size() == b.size());
@@ -139,6 +147,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!StripMatrix::suits(weight)) return 0;
   const StripMatrix matrix(weight, pool, rows_per_token == 2 ? 4 : 1);
   const Strips w = matrix.view();
+  check_words(weight, w, extreme, pool);
   std::vector<float> x(count / rows_per_token * w.num_blocks * kBlockInputs);
   for (float& value : x) value = extreme ? bytes.any_float() : static_cast<float>(bytes.byte()) - 127.5f;
   for (size_t i = 0; i < x.size() && !matrix.positions().empty(); ++i) {
