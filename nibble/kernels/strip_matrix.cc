@@ -74,8 +74,9 @@ void pack_lane(std::span<const uint8_t> row, CodeForm form, uint8_t* lane) {
   }
 }
 
-// Sixteen fields of two bits, 0 to 15, in the order 0 8 1 9 ... 7 15: both halves change places field by
-// field, eights of bits first (the perfect shuffle of Hacker's Delight, 7-2). As CodeForm::kTwoBits has them.
+// Sixteen codes of two bits, 0 to 15, in the order 0 8 1 9 ... 7 15 of CodeForm::kTwoBits: the second and the
+// third quarter change places, then those of each half, then those of each quarter (the perfect shuffle of
+// Hacker's Delight, 7-2).
 uint32_t two_bit_lane(uint32_t word) {
   const auto exchange = [&](int distance, uint32_t mask) {
     const uint32_t moved = (word ^ word >> distance) & mask;

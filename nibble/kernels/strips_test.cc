@@ -131,6 +131,30 @@ TEST(Strips, EveryTargetGivesTheSameBytes) {
   }
 }
 
+TEST(Strips, FewerBitsGiveTheBytesOfNibbles) {
+  ThreadPool pool(1);
+  size_t tried = 0;
+  for (const WeightCase& c : strip_cases()) {
+    if (c.bits > 3) continue;
+    QuantizedWeight weight = random_weight(c, 17);
+    const StripMatrix narrow(weight, pool);
+    weight.bits = 4;
+    const StripMatrix nibbles(weight, pool);
+    EXPECT_LT(narrow.bytes(), nibbles.bytes());
+    const Tokens tokens(narrow, 27, CpuTarget::kScalar);
+    for (const CpuTarget target : supported_cpu_targets()) {
+      for (const size_t rows : {1u, 4u, 12u, 27u}) {  // packed and unpacked
+        QuantizedInputs x = tokens.view;
+        x.rows = rows;
+        EXPECT_EQ(product(narrow, x, target), product(nibbles, x, target))
+            << c.name() << " " << cpu_target_name(target) << " " << rows;
+        ++tried;
+      }
+    }
+  }
+  EXPECT_GE(tried, 10u * supported_cpu_targets().size());
+}
+
 #if NIBBLE_X86
 // With VBMI codebooks take another way, and strips_product() does not try the one of older processors.
 TEST(Strips, CodebooksGiveTheSameBytesWithAndWithoutVbmi) {

@@ -545,14 +545,17 @@ TEST(MakeLinear, RefusesInconsistentWeights) {
   const Tensor words = Tensor::of(DType::kU32, {63}, std::vector<uint32_t>(63));
   EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 8, 1}; }), "252 bytes of codes where 256 are needed");
   EXPECT_EQ(message([&](W& w, B&) { w.words = {words, 9, 1}; }), "words of codes for 4 bits and 64 inputs");
-  EXPECT_EQ(message([&](W& w, B&) {
-              w.bits = 3, w.words = {words, 8, 1};
-            }),
-            "words of codes for 3 bits and 64 inputs");
-  EXPECT_EQ(message([&](W& w, B&) {
-              w.bits = 2, w.words = {words, 8, 1};
-            }),
-            "252 bytes of codes where 128 are needed");
+  const auto words_message = [&](WeightFormula formula, int bits) {
+    return message([&](W& w, B&) {
+      w.formula = formula;
+      w.bits = bits;
+      w.words = {words, 8, 1};
+    });
+  };
+  using enum WeightFormula;
+  EXPECT_EQ(words_message(kAffine, 2), "252 bytes of codes where 128 are needed");
+  EXPECT_EQ(words_message(kAffine, 3), "words of codes for 3 bits and 64 inputs");
+  EXPECT_EQ(words_message(kCodebook, 2), "words of codes for 2 bits and 64 inputs");
   EXPECT_EQ(message([](W& w, B&) { w.scales.pop_back(); }), "15 scales where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.zeros.clear(); }), "0 zeros where 16 are needed");
   EXPECT_EQ(message([](W& w, B&) { w.g_idx.assign(64, 2); }), "g_idx names group 2, but there are 2");

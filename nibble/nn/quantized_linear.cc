@@ -319,7 +319,8 @@ Status check_quantized_weight(const QuantizedWeight& w, size_t bias_size, Thread
     const size_t per_word = CodeWords::codes_per_word(w.bits);
     const bool by_input = w.words->output_stride == 1 && w.words->input_stride == w.out_features;
     const bool by_output = w.words->input_stride == 1 && w.words->output_stride == w.in_features / per_word;
-    if (!CodeWords::can_hold(w.bits, w.in_features) || !(by_input || by_output)) {
+    const bool packed_so = w.bits == 4 || w.formula != WeightFormula::kCodebook;  // StripMatrix
+    if (!packed_so || !CodeWords::can_hold(w.bits, w.in_features) || !(by_input || by_output)) {
       return fail(ErrorCode::kInvalidArgument, "words of codes for {} bits and {} inputs", w.bits,
                   w.in_features);
     }
