@@ -218,20 +218,24 @@ void Decoder::mlp(size_t layer, const MlpWeights& weights, MatrixView<const floa
       context.arena.take_matrix(num_rows, weights.gate_up != nullptr ? 2 * inner : inner);
   MatrixView<float> gate;
   MatrixView<float> values = up;
+  bool is_done = false;
   if (weights.gate_up != nullptr) {
     run_linears(layer, x, {{weights.gate_up.get(), names.gate_up, up}}, context);
     gate = up.cols(0, inner);
     values = up.cols(inner, inner);
+  } else if (weights.gate == nullptr) {
+    run_linears(layer, x, {{weights.up.get(), names.up, up}}, context);
   } else {
-    if (weights.gate != nullptr) {
+    // Who looks on wants to see what the gate says.
+    is_done = context.observer == nullptr &&
+              forward_gated(*weights.gate, *weights.up, spec_.activation, x, values, context);
+    if (!is_done) {
       gate = context.arena.take_matrix(num_rows, inner);
       run_linears(layer, x, {{weights.gate.get(), names.gate, gate}, {weights.up.get(), names.up, up}},
                   context);
-    } else {
-      run_linears(layer, x, {{weights.up.get(), names.up, up}}, context);
     }
   }
-  activate_rows(spec_.activation, gate, values, context);
+  if (!is_done) activate_rows(spec_.activation, gate, values, context);
   if (!weights.activation_scales.empty()) divide_columns(weights.activation_scales, values, context);
   run_linears(layer, values, {{weights.down.get(), names.down, y}}, context);
 }

@@ -136,13 +136,24 @@ class Walk {
     linear(modules_.kv_b, tokens_);
   }
 
+  void gated(const MlpModules& mlp, size_t inner, size_t tokens) {
+    const LinearSize gate = size_of_(mlp.gate);
+    const auto together = gated_scratch_bytes(gate, size_of_(mlp.up), tokens, threads_);
+    if (together) {
+      const ArenaMeter::Scope scope(meter_);
+      meter_.take(gate.scratch_bytes(tokens, threads_) + *together);
+    } else {
+      meter_.take_matrix(tokens, inner);
+      linear(mlp.gate, tokens);
+    }
+  }
+
   void mlp(const MlpModules& mlp, size_t inner, size_t tokens) {
     const ArenaMeter::Scope scope(meter_);
     meter_.take_matrix(tokens, mlp.gate_up.empty() ? inner : 2 * inner);
     linear(mlp.gate_up, tokens);
+    if (!mlp.gate.empty()) gated(mlp, inner, tokens);
     linear(mlp.up, tokens);
-    if (!mlp.gate.empty()) meter_.take_matrix(tokens, inner);
-    linear(mlp.gate, tokens);
     linear(mlp.down, tokens);
   }
 

@@ -16,6 +16,7 @@
 #include "nibble/base/matrix_view.h"
 #include "nibble/base/tensor.h"
 #include "nibble/base/thread_pool.h"
+#include "nibble/kernels/elementwise.h"
 #include "nibble/quantization/quantized_weight.h"
 
 namespace nibble {
@@ -77,6 +78,12 @@ struct LinearOutput {
 // same kernel the activations are quantized once, and the threads share one loop over all outputs.
 void forward_shared(std::span<const LinearOutput> outputs, MatrixView<const float> x,
                     ExecutionContext& context);
+
+// y = activation(gate(x)) * up(x), as the MLPs of Llama (SwiGLU) and Gemma have it: every bit is that of
+// separate calls, but the gate's outputs are used while a core's cache has them, and never stored. False, and
+// nothing is done, where forward_shared() would not share.
+bool forward_gated(const Linear& gate, const Linear& up, kernels::Activation activation,
+                   MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context);
 
 // weight: F32, F16 or BF16 [out_features, in_features]; kept as it is (a view into a mapped file
 // stays one, unless its start is not aligned to its elements). bias: [out_features] or empty.

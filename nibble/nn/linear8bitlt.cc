@@ -44,7 +44,7 @@ class Linear8bitLt : public Linear {
           finish(w, strip, x.row(t), inputs.tokens[t], inputs.outliers + t * in_features(), y.row(t));
         }
       }
-      add_bias(bias_, begin * kStripOutputs, last, y);
+      add_bias(bias_, begin * kStripOutputs, y.cols(begin * kStripOutputs, last - begin * kStripOutputs));
     });
   }
 

@@ -46,7 +46,7 @@ class DenseLinear : public Linear {
         const kernels::DenseRows rows = {weight_.dtype, weight_.bytes.data() + n * row_bytes, count,
                                          in_features()};
         kernels::dense_product(rows, x, y.cols(n, count), target_);
-        add_bias(bias_, n, n + count, y);
+        add_bias(bias_, n, y.cols(n, count));
       }
     });
   }
@@ -69,11 +69,11 @@ std::unique_ptr<Linear> make_dense_linear(const Tensor& weight, std::vector<floa
   return std::make_unique<DenseLinear>(weight, std::move(bias), target);
 }
 
-void add_bias(const std::vector<float>& bias, size_t begin, size_t end, MatrixView<float> y) {
+void add_bias(const std::vector<float>& bias, size_t first, MatrixView<float> y) {
   if (bias.empty()) return;
   for (size_t t = 0; t < y.rows(); ++t) {
     float* const row = y.row(t);
-    for (size_t n = begin; n < end; ++n) row[n] += bias[n];
+    for (size_t n = 0; n < y.cols(); ++n) row[n] += bias[first + n];
   }
 }
 

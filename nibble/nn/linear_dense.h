@@ -10,8 +10,8 @@ namespace nibble {
 std::unique_ptr<Linear> make_dense_linear(const Tensor& weight, std::vector<float> bias,
                                           CpuTarget target = cpu_target());
 
-// y[t][begin + n] += bias[begin + n], for the outputs [begin, end); no bias where it is empty.
-void add_bias(const std::vector<float>& bias, size_t begin, size_t end, MatrixView<float> y);
+// y[t][n] += bias[first + n]; no bias where it is empty.
+void add_bias(const std::vector<float>& bias, size_t first, MatrixView<float> y);
 
 }  // namespace nibble
 

@@ -62,7 +62,7 @@ Buffers strip_buffers(const LinearStorage& storage, const LinearSize& size) {
   // float16 where that is exact enough: nearly always, but for LLM.int8, whose last bit counts.
   const size_t scale = size.llm_int8 ? sizeof(float) : sizeof(uint16_t);
   Buffers buffers;
-  buffers.codes = strips * kStripOutputs * size.padded_inputs * stored_bits(storage) / 8;
+  buffers.codes = strips * size.strip_bytes;
   buffers.scales = values * scale;
   if (storage.formula == WeightFormula::kOffset) buffers.zeros = values * scale;
   if (storage.formula == WeightFormula::kAffine && storage.zeros_differ) buffers.zeros = values;
@@ -110,6 +110,9 @@ LinearSize linear_size(size_t out_features, size_t in_features, const LinearStor
   size.llm_int8 = storage.formula == WeightFormula::kRowAbsmax;
   size.kind = storage.bits <= 4 ? LinearKind::kSmallCodes : LinearKind::kBytes;
   if (!size.llm_int8 && !suits_strips(storage, size)) size.kind = LinearKind::kFloatRows;
+  if (size.kind != LinearKind::kFloatRows) {
+    size.strip_bytes = size.padded_inputs * kStripOutputs * stored_bits(storage) / 8;
+  }
   const Buffers buffers =
       size.kind == LinearKind::kFloatRows ? row_buffers(storage, size) : strip_buffers(storage, size);
   size.weight_bytes = buffers.codes + buffers.scales + buffers.zeros + buffers.order;
@@ -139,6 +142,19 @@ size_t LinearSize::scratch_bytes(size_t tokens, size_t threads) const {
   const size_t unpacked = kind == LinearKind::kBytes ? kernels::kLineBytes : padded_inputs * kStripOutputs;
   // Without the second rows of spiky tokens, which are few.
   return codes + tokens * ((blocks + num_groups) * sizeof(float) + 1) + rows + threads * unpacked;
+}
+
+std::optional<size_t> gated_scratch_bytes(const LinearSize& gate, const LinearSize& up, size_t tokens,
+                                          size_t threads) {
+  const auto has_strips = [](const LinearSize& size) { return size.strip_bytes > 0 && !size.llm_int8; };
+  if (!has_strips(gate) || !has_strips(up) || gate.kind != up.kind || gate.out_features != up.out_features ||
+      gate.padded_inputs != up.padded_inputs || gate.num_groups != up.num_groups ||
+      gate.reorders != up.reorders) {
+    return std::nullopt;
+  }
+  // Int8Linear::strips_per_piece().
+  const size_t piece = std::max<size_t>(2, (size_t{32} << 10) / gate.strip_bytes / 2 * 2);
+  return threads * tokens * piece * kStripOutputs * sizeof(float);
 }
 
 }  // namespace nibble

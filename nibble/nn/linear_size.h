@@ -39,7 +39,8 @@ struct LinearSize {
   size_t in_features = 0;
   size_t padded_inputs = 0;  // in whole blocks
   size_t num_groups = 0;
-  bool reorders = false;  // inputs are gathered before they are multiplied
+  size_t strip_bytes = 0;  // of codes of 16 outputs; small codes and bytes
+  bool reorders = false;   // inputs are gathered before they are multiplied
   bool llm_int8 = false;
 };
 
@@ -47,6 +48,11 @@ struct LinearSize {
 // the machine has transparent ones.
 LinearSize linear_size(size_t out_features, size_t in_features, const LinearStorage& storage,
                        bool huge_pages);
+
+// Scratch that forward_gated() takes beside that of one of both; nothing where it leaves them to be run by
+// themselves. Weights that are reordered are taken to have the same order, as those of one input have.
+std::optional<size_t> gated_scratch_bytes(const LinearSize& gate, const LinearSize& up, size_t tokens,
+                                          size_t threads);
 
 // Bytes that stay resident of a buffer of base/aligned_buffer.h.
 size_t buffer_resident_bytes(size_t bytes, bool huge_pages);

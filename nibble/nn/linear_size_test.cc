@@ -53,6 +53,31 @@ TEST(LinearSize, IsThatOfTheLayerForEveryFormulaAndShape) {
   for (const WeightCase& c : llm_int8_cases()) expect_same_size(c);
 }
 
+TEST(LinearSize, ScratchOfAGatedPairIsWhatTheArenaHolds) {
+  ThreadPool pool(2);
+  constexpr size_t kTokens = 3000;
+  for (const int bits : {2, 4, 8}) {
+    const WeightCase c = {WeightFormula::kAffine, 2000, 256, bits, 128, false, /*equal_zeros=*/true};
+    const auto gate = make_linear(random_weight(c, 1), {}, {}, pool).value();
+    const auto up = make_linear(random_weight(c, 2), {}, {}, pool).value();
+    Arena arena;
+    ExecutionContext context{pool, arena};
+    const std::vector<float> x(kTokens * c.in_features, 0.5f);
+    std::vector<float> y(kTokens * c.out_features);
+    ASSERT_TRUE(forward_gated(*gate, *up, kernels::Activation::kSilu, {x.data(), kTokens, c.in_features},
+                              {y.data(), kTokens, c.out_features}, context));
+    const LinearSize size = linear_size(c.out_features, c.in_features, storage_of(c), false);
+    const auto more = gated_scratch_bytes(size, size, kTokens, pool.num_threads());
+    ASSERT_TRUE(more.has_value());
+    const size_t bytes = size.scratch_bytes(kTokens, pool.num_threads()) + *more;
+    // The arena grows by blocks as large as all before.
+    EXPECT_LE(bytes, arena.capacity_bytes()) << bits;
+    EXPECT_GE(2 * bytes, arena.capacity_bytes()) << bits;
+  }
+  const LinearSize dense = linear_size(10, 20, {.dtype = DType::kF32}, false);
+  EXPECT_FALSE(gated_scratch_bytes(dense, dense, 1, 1).has_value());
+}
+
 TEST(LinearSize, FloatWeightsStayInTheFile) {
   const LinearSize size = linear_size(10, 20, {.dtype = DType::kBF16}, true);
   EXPECT_EQ(size.weight_bytes, 10u * 20 * 2);

@@ -436,6 +436,43 @@ TEST_P(LinearTest, LayersThatShareTheirInputGiveTheBytesOfSeparateCalls) {
   }
 }
 
+TEST_P(LinearTest, AGatedPairGivesTheBytesOfSeparateCalls) {
+  ThreadPool pool(3);
+  Arena arena;
+  ExecutionContext context{pool, arena};
+  const auto layer = [&](size_t out, int bits, unsigned seed) {
+    return make_int8_linear(random_weight({WeightFormula::kAffine, out, 256, bits, 128}, seed),
+                            random_bias(out), pool, ActivationBits::k8, GetParam());
+  };
+  for (const size_t out : {40u, 700u}) {  // one piece, and many of which the last is short
+    const auto gate = layer(out, 4, 1);
+    for (const int bits : {2, 3, 4}) {  // other forms of codes for the same activations
+      const auto up = layer(out, bits, 2);
+      for (const size_t tokens : {1u, 5u, 40u}) {
+        const std::vector<float> inputs = spiky_inputs(tokens, 256, 1);
+        const MatrixView<const float> x(inputs.data(), tokens, 256);
+        const std::vector<float> gates = run_linear(*gate, x, pool);
+        std::vector<float> expected = run_linear(*up, x, pool);
+        for (const kernels::Activation activation :
+             {kernels::Activation::kSilu, kernels::Activation::kGeluTanh}) {
+          std::vector<float> y(expected.size());
+          ASSERT_TRUE(forward_gated(*gate, *up, activation, x, {y.data(), tokens, out}, context));
+          std::vector<float> values = expected;
+          kernels::activate_and_multiply(activation, gates.data(), values.data(), values.size(),
+                                         values.data(), GetParam());
+          EXPECT_EQ(y, values) << out << " outputs, " << bits << " bits, " << tokens << " tokens";
+        }
+      }
+    }
+    std::vector<float> y(out);
+    const std::vector<float> x(256, 1.f);
+    for (const auto& other : {layer(out, 8, 2), layer(out + 1, 4, 2)}) {
+      EXPECT_FALSE(forward_gated(*gate, *other, kernels::Activation::kSilu, {x.data(), 1, 256},
+                                 {y.data(), 1, out}, context));
+    }
+  }
+}
+
 TEST_P(LinearTest, ANonFiniteInputShowsInItsOwnRowOnly) {
   ThreadPool pool(1);
   const WeightCase affine = {WeightFormula::kAffine, 20, 256, 4, 128};

@@ -58,7 +58,7 @@ class FloatLinear : public Linear {
         const size_t count = std::min(step, end - n);
         rows_.dequantize(n, n + count, tile, codes + worker * rows_.scratch_bytes(), target_);
         kernels::dense_product({DType::kF32, tile, count, in_features()}, x, y.cols(n, count), target_);
-        add_bias(bias_, n, n + count, y);
+        add_bias(bias_, n, y.cols(n, count));
       }
     });
   }
@@ -113,25 +113,45 @@ class Int8Linear : public Linear {
   void forward_together(std::span<const LinearOutput> outputs, MatrixView<const float> x,
                         ExecutionContext& context) const {
     const Arena::Scope scope(context.arena);
-    const kernels::Strips first = strips_.view();
-    const size_t piece = strips_per_piece(first);
-    const Inputs inputs = quantize(x, first, context);
-    context.finer_tokens += inputs.spiky.size();
-    const size_t workers = context.pool.num_threads();
-    const size_t unpacked = kernels::strips_scratch_bytes(first);
-    uint8_t* const all_unpacked = context.arena.take<uint8_t>(workers * unpacked);
-    const size_t sums = inputs.rest.rows * piece * kStripOutputs;
-    float* const all_sums = sums > 0 ? context.arena.take<float>(workers * sums) : nullptr;
+    const size_t piece = strips_per_piece();
+    const Inputs inputs = quantize(x, strips_.view(), context);
+    const ScratchOfAll scratch(*this, inputs, piece, context);
     size_t* const counts = context.arena.take<size_t>(outputs.size());
-    for (size_t i = 0; i < outputs.size(); ++i) counts[i] = of(outputs[i]).strips_.view().num_strips();
+    for (size_t i = 0; i < outputs.size(); ++i)
+      counts[i] = of(*outputs[i].linear).strips_.view().num_strips();
     const auto multiply = [&](size_t layer, size_t begin, size_t end, size_t worker) {
+      const Int8Linear& linear = of(*outputs[layer].linear);
       for (size_t from = begin; from < end; from += piece) {
-        of(outputs[layer])
-            .product(inputs, from, std::min(from + piece, end), outputs[layer].y,
-                     {all_unpacked + worker * unpacked, all_sums + worker * sums});
+        const size_t to = std::min(from + piece, end);
+        linear.product(inputs, from, to, linear.columns(outputs[layer].y, from, to), scratch.of(worker));
       }
     };
     context.pool.parallel_for_parts({counts, outputs.size()}, piece, multiply);
+  }
+
+  // y = activation(this(x)) * up(x); up has this one's shape and shares its inputs.
+  void forward_gated(const Int8Linear& up, kernels::Activation activation, MatrixView<const float> x,
+                     MatrixView<float> y, ExecutionContext& context) const {
+    const Arena::Scope scope(context.arena);
+    const size_t piece = strips_per_piece();
+    const Inputs inputs = quantize(x, strips_.view(), context);
+    const ScratchOfAll scratch(*this, inputs, piece, context);
+    const size_t gate_size = x.rows() * piece * kStripOutputs;
+    float* const gates = context.arena.take<float>(context.pool.num_threads() * gate_size);
+    const auto multiply = [&](size_t begin, size_t end, size_t worker) {
+      for (size_t from = begin; from < end; from += piece) {
+        const size_t to = std::min(from + piece, end);
+        const MatrixView<float> out = columns(y, from, to);
+        const MatrixView<float> gate(gates + worker * gate_size, x.rows(), out.cols());
+        product(inputs, from, to, gate, scratch.of(worker));
+        up.product(inputs, from, to, out, scratch.of(worker));
+        for (size_t t = 0; t < x.rows(); ++t) {
+          kernels::activate_and_multiply(activation, gate.row(t), out.row(t), out.cols(), out.row(t),
+                                         target_);
+        }
+      }
+    };
+    context.pool.parallel_for(strips_.view().num_strips(), piece, multiply);
   }
 
   size_t in_features() const override { return strips_.in_features(); }
@@ -142,9 +162,7 @@ class Int8Linear : public Linear {
  private:
   static constexpr size_t kStripOutputs = kernels::kStripOutputs;
 
-  static const Int8Linear& of(const LinearOutput& output) {
-    return static_cast<const Int8Linear&>(*output.linear);
-  }
+  static const Int8Linear& of(const Linear& linear) { return static_cast<const Int8Linear&>(linear); }
 
   // All tokens, and of spiky ones what these rows leave of them.
   struct Inputs {
@@ -159,23 +177,43 @@ class Int8Linear : public Linear {
     float* sums;  // [rest.rows, outputs of a piece]
   };
 
-  // Strips [begin, end), at most a piece, whose codes stay in the cache for the second product.
+  // Of all workers, for layers that share their inputs.
+  struct ScratchOfAll {
+    ScratchOfAll(const Int8Linear& linear, const Inputs& inputs, size_t piece, ExecutionContext& context)
+        : unpacked_size(kernels::strips_scratch_bytes(linear.strips_.view())),
+          sums_size(inputs.rest.rows * piece * kStripOutputs),
+          unpacked(context.arena.take<uint8_t>(context.pool.num_threads() * unpacked_size)),
+          sums(sums_size > 0 ? context.arena.take<float>(context.pool.num_threads() * sums_size) : nullptr) {}
+
+    Scratch of(size_t worker) const {
+      return {unpacked + worker * unpacked_size, sums_size > 0 ? sums + worker * sums_size : nullptr};
+    }
+
+    size_t unpacked_size, sums_size;
+    uint8_t* unpacked;
+    float* sums;
+  };
+
+  // The outputs of the strips [begin, end).
+  MatrixView<float> columns(MatrixView<float> y, size_t begin, size_t end) const {
+    const size_t first = begin * kStripOutputs;
+    return y.cols(first, std::min(end * kStripOutputs, out_features()) - first);
+  }
+
+  // y: the outputs of the strips [begin, end), whose codes stay in the cache for the second product.
   void product(const Inputs& inputs, size_t begin, size_t end, MatrixView<float> y,
                const Scratch& scratch) const {
     const kernels::Strips w = strips_.view();
-    const size_t first = begin * kStripOutputs;
-    const size_t last = std::min(end * kStripOutputs, w.out_features);
-    const MatrixView<float> out = y.cols(first, last - first);
-    kernels::strips_product(w, inputs.tokens, begin, end, out, scratch.unpacked, target_);
+    kernels::strips_product(w, inputs.tokens, begin, end, y, scratch.unpacked, target_);
     if (!inputs.spiky.empty()) {
-      const MatrixView<float> sums(scratch.sums, inputs.rest.rows, out.cols());
+      const MatrixView<float> sums(scratch.sums, inputs.rest.rows, y.cols());
       kernels::strips_product(w, inputs.rest, begin, end, sums, scratch.unpacked, target_);
       for (size_t i = 0; i < inputs.spiky.size(); ++i) {
-        float* const row = out.row(inputs.spiky[i]);
-        for (size_t n = 0; n < out.cols(); ++n) row[n] += sums.row(i)[n];
+        float* const row = y.row(inputs.spiky[i]);
+        for (size_t n = 0; n < y.cols(); ++n) row[n] += sums.row(i)[n];
       }
     }
-    add_bias(bias_, first, last, y);
+    add_bias(bias_, begin * kStripOutputs, y);
   }
 
   // Room for rows of codes.
@@ -222,6 +260,7 @@ class Int8Linear : public Linear {
     if (rows_per_token_ == 2) return all;
     const auto num_spiky = static_cast<size_t>(std::count(is_spiky, is_spiky + num_tokens, 1));
     if (num_spiky == 0) return all;
+    context.finer_tokens += num_spiky;
 
     const std::span<uint32_t> spiky(context.arena.take<uint32_t>(num_spiky), num_spiky);
     for (uint32_t t = 0, i = 0; t < num_tokens; ++t) {
@@ -253,8 +292,8 @@ class Int8Linear : public Linear {
   }
 
   // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
-  static size_t strips_per_piece(const kernels::Strips& w) {
-    return std::max<size_t>(2, (size_t{32} << 10) / w.strip_bytes() / 2 * 2);
+  size_t strips_per_piece() const {
+    return std::max<size_t>(2, (size_t{32} << 10) / strips_.view().strip_bytes() / 2 * 2);
   }
 
   const kernels::StripMatrix strips_;
@@ -351,6 +390,18 @@ void forward_shared(std::span<const LinearOutput> outputs, MatrixView<const floa
     return;
   }
   for (const LinearOutput& output : outputs) output.linear->forward(x, output.y, context);
+}
+
+bool forward_gated(const Linear& gate, const Linear& up, kernels::Activation activation,
+                   MatrixView<const float> x, MatrixView<float> y, ExecutionContext& context) {
+  const auto* const first = dynamic_cast<const Int8Linear*>(&gate);
+  const auto* const second = dynamic_cast<const Int8Linear*>(&up);
+  if (first == nullptr || second == nullptr || gate.out_features() != up.out_features() ||
+      !first->shares_inputs(*second)) {
+    return false;
+  }
+  first->forward_gated(*second, activation, x, y, context);
+  return true;
 }
 
 std::unique_ptr<Linear> make_float_linear(const QuantizedWeight& weight, std::vector<float> bias,
