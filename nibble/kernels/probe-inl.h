@@ -6,6 +6,7 @@
 //     Floats, set(x), multiply_add(a, b, c), add(a, b), first(v)
 //     multiply_add_bytes(sums, factor): into the 32-bit lanes of Bytes
 //     set_bytes(x), add_integers(a, b), first_integer(v)
+//     hide(v): the compiler knows nothing of its value any more
 
 // The pieces at one pace, kProbeStep bytes of each in turn; prefetched by their own distance, since the
 // hardware stops at the end of a page.
@@ -44,8 +45,16 @@ uint64_t read_streams(const std::byte* data, size_t stream_bytes, size_t streams
   return read_pieces<1>(data, stream_bytes);
 }
 
+// Sums that are known to be equal would be one sum, whose latency would be counted kProbeSums times.
+template <class Sum>
+void hide_all(Sum (&sums)[kProbeSums]) {
+  NIBBLE_UNROLL
+  for (size_t s = 0; s < kProbeSums; ++s) Vectors::hide(sums[s]);
+}
+
 float multiply_add_f32(size_t rounds) {
   Vectors::Floats sums[kProbeSums] = {};
+  hide_all(sums);
   const Vectors::Floats factor = Vectors::set(0.5f);
   for (size_t i = 0; i < rounds; ++i) {
     NIBBLE_UNROLL
@@ -58,6 +67,7 @@ float multiply_add_f32(size_t rounds) {
 
 int32_t multiply_add_int8(size_t rounds) {
   Vectors::Bytes sums[kProbeSums] = {};
+  hide_all(sums);
   Vectors::Bytes factor = Vectors::set_bytes(1);
   for (size_t i = 0; i < rounds; ++i) {
     NIBBLE_UNROLL

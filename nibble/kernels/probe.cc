@@ -15,6 +15,18 @@ void look_at(T value) {
   static_cast<void>(sink);
 }
 
+// The compiler knows nothing of its value any more.
+void hide(float& value) {
+#if NIBBLE_X86
+  asm volatile("" : "+x"(value));
+#elif NIBBLE_ARM
+  asm volatile("" : "+w"(value));
+#else
+  volatile float copy = value;
+  value = copy;
+#endif
+}
+
 uint64_t read_streams_scalar(const std::byte* data, size_t stream_bytes, size_t streams) {
   uint64_t sum = 0;
   for (size_t i = 0; i < stream_bytes; i += kProbeStep) {
@@ -33,11 +45,8 @@ uint64_t read_streams_scalar(const std::byte* data, size_t stream_bytes, size_t 
 float multiply_add_f32_scalar(size_t rounds) {
   float sums[kProbeSums] = {};
   float factor = 0.5f;
-#if NIBBLE_X86
-  asm volatile("" : "+x"(factor));  // not known when compiling
-#elif NIBBLE_ARM
-  asm volatile("" : "+w"(factor));
-#endif
+  hide(factor);
+  for (float& sum : sums) hide(sum);  // equal sums would be one
   for (size_t i = 0; i < rounds; ++i) {
     for (float& sum : sums) sum = sum * factor + factor;
   }

@@ -18,6 +18,10 @@ namespace {
 struct Vectors256 {
   using Bytes = __m256i;
   using Floats = __m256;
+  template <class V>
+  static NIBBLE_INLINE void hide(V& v) {
+    asm volatile("" : "+x"(v));
+  }
   static NIBBLE_INLINE Bytes load(const std::byte* p) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
   }
@@ -76,6 +80,10 @@ namespace avx512 {
 struct Vectors {
   using Bytes = __m512i;
   using Floats = __m512;
+  template <class V>
+  static NIBBLE_INLINE void hide(V& v) {
+    asm volatile("" : "+v"(v));
+  }
   static NIBBLE_INLINE Bytes load(const std::byte* p) {
     return _mm512_load_si512(reinterpret_cast<const __m512i*>(p));
   }
@@ -111,6 +119,10 @@ namespace {
 struct VectorsNeon {
   using Bytes = int32x4_t;
   using Floats = float32x4_t;
+  template <class V>
+  static NIBBLE_INLINE void hide(V& v) {
+    asm volatile("" : "+w"(v));
+  }
   static NIBBLE_INLINE Bytes load(const std::byte* p) {
     return vld1q_s32(reinterpret_cast<const int32_t*>(p));
   }

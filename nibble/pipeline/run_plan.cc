@@ -30,25 +30,25 @@ struct KindSpeed {
 };
 
 KindSpeed speed_of(const LinearSize& size) {
-  if (size.llm_int8) return {0.80, 0.40, true};
+  if (size.llm_int8) return {0.80, 0.48, true};
   // Sums of a group become floats at its end.
   const bool short_groups = size.num_groups * 64 >= size.in_features;
-  const double compute_share = short_groups ? 0.47 : 0.58;
+  const double compute_share = short_groups ? 0.63 : 0.78;
   switch (size.kind) {
     case LinearKind::kDense:
-      return {0.85, 0.50, false};
+      return {0.85, 0.75, false};
     case LinearKind::kSmallCodes:
       return {0.75, compute_share, true};
     case LinearKind::kBytes:
       return {0.80, compute_share, true};
     case LinearKind::kFloatRows:
-      return {0.15, 0.40, false};
+      return {0.15, 0.60, false};
   }
   return {};
 }
 
 constexpr double kKvReadShare = 0.7;
-constexpr double kAttentionShare = 0.2;     // of the float32 peak
+constexpr double kAttentionShare = 0.3;     // of the float32 peak
 constexpr double kSecondsPerLinear = 4e-6;  // starting and ending a loop of all threads
 // Of one thread, for a value that a linear reads or writes: norms, activations, rotation, quantizing.
 constexpr double kSecondsPerValue = 1.1e-9;
