@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -82,10 +81,7 @@ TEST_P(QuantizeInputsTest, GivesTheBytesOfTheScalarTarget) {
 // Spikes from one that changes nothing to one that leaves nothing of the others, in one block, some and all.
 TEST_P(QuantizeInputsTest, SpikyIsWhoseRestTheRoundingDrowns) {
   constexpr uint32_t kBlocks = 20;
-  std::mt19937 rng(8);
-  std::normal_distribution<float> normal;
-  std::vector<float> plain(kBlocks * kBlockInputs);
-  for (float& v : plain) v = normal(rng);
+  const std::vector<float> plain = normal_inputs(1, kBlocks * kBlockInputs, 8);
   size_t spiky_ones = 0;
   for (const float spike : {1.f, 5.f, 10.f, 20.f, 40.f, 80.f, 1e3f, 1e6f, 1e30f}) {
     for (const uint32_t every : {1u, 4u, kBlocks}) {

@@ -109,6 +109,15 @@ inline QuantizedWeight in_words(QuantizedWeight weight, bool rows_first) {
   return weight;
 }
 
+// No spikes: int8 codes are enough for them.
+inline std::vector<float> normal_inputs(size_t tokens, size_t in_features, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(tokens * in_features);
+  for (float& v : x) v = normal(rng);
+  return x;
+}
+
 // Some inputs are far larger than the rest, as in the down projections of real models.
 inline std::vector<float> random_inputs(size_t tokens, size_t in_features, unsigned seed) {
   std::mt19937 rng(seed);

@@ -71,7 +71,7 @@ void run_linears(benchmark::State& state, const std::vector<std::unique_ptr<Line
                  size_t tokens) {
   const size_t in = linears.front()->in_features();
   const size_t out = linears.front()->out_features();
-  const std::vector<float> inputs = random_inputs(tokens, in, 1);
+  const std::vector<float> inputs = normal_inputs(tokens, in, 1);
   std::vector<float> outputs(tokens * out);
   const MatrixView<const float> x(inputs.data(), tokens, in);
   const MatrixView<float> y(outputs.data(), tokens, out);
@@ -138,7 +138,7 @@ void BM_Half(benchmark::State& state) {
   std::vector<uint16_t> values;
   const auto& linears = rotating("half", [&] {
     if (values.empty()) {
-      for (const float v : random_inputs(4096, 4096, 2)) values.push_back(float_to_fp16(v * 0.02f));
+      for (const float v : normal_inputs(4096, 4096, 2)) values.push_back(float_to_fp16(v * 0.02f));
     }
     auto buffer = std::make_shared<AlignedBuffer>(values.size() * sizeof(uint16_t));
     std::memcpy(buffer->data(), values.data(), buffer->size());

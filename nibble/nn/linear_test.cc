@@ -53,14 +53,6 @@ void expect_float_product(const Linear& linear, const std::vector<float>& weight
   }
 }
 
-std::vector<float> normal_inputs(size_t tokens, size_t in_features, unsigned seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(tokens * in_features);
-  for (float& v : x) v = normal(rng);
-  return x;
-}
-
 // Every third token has one input that is so large that int8 codes lose the others.
 std::vector<float> spiky_inputs(size_t tokens, size_t in_features, unsigned seed) {
   std::vector<float> x = normal_inputs(tokens, in_features, seed);
