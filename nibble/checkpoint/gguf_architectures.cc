@@ -109,19 +109,14 @@ constexpr GgufArchitecture gemma(std::string_view name, std::string_view model_t
           .byte_token_is_tab = true};
 }
 
-constexpr GgufArchitecture gemma2() {
-  GgufArchitecture row = gemma("gemma2", "gemma2", "Gemma2ForCausalLM");
+// From the second generation on.
+constexpr GgufArchitecture sliding_gemma(std::string_view name, std::string_view model_type,
+                                         std::string_view class_name,
+                                         decltype(GgufArchitecture::configure) configure) {
+  GgufArchitecture row = gemma(name, model_type, class_name);
   row.own_names = kGemma2Names;
   row.has_sliding_window = true;
-  row.configure = configure_gemma2;
-  return row;
-}
-
-constexpr GgufArchitecture gemma3() {
-  GgufArchitecture row = gemma("gemma3", "gemma3_text", "Gemma3ForCausalLM");
-  row.own_names = kGemma2Names;
-  row.has_sliding_window = true;
-  row.configure = configure_gemma3;
+  row.configure = configure;
   return row;
 }
 
@@ -134,8 +129,8 @@ constexpr GgufArchitecture kArchitectures[] = {
     {.name = "qwen2", .model_type = "qwen2", .class_name = "Qwen2ForCausalLM"},
     {.name = "qwen3", .model_type = "qwen3", .class_name = "Qwen3ForCausalLM"},
     gemma("gemma", "gemma", "GemmaForCausalLM"),
-    gemma2(),
-    gemma3(),
+    sliding_gemma("gemma2", "gemma2", "Gemma2ForCausalLM", configure_gemma2),
+    sliding_gemma("gemma3", "gemma3_text", "Gemma3ForCausalLM", configure_gemma3),
     {.name = "phi3",
      .model_type = "phi3",
      .class_name = "Phi3ForCausalLM",
