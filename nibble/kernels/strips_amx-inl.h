@@ -7,7 +7,8 @@ namespace {
 template <class Tiles>
 class AmxDots {
  public:
-  static constexpr size_t kRows = 2 * kTileRegisterRows;
+  static constexpr size_t kTileRows = kTileRegisterRows;
+  static constexpr size_t kRows = 2 * kTileRows;
   static constexpr size_t kStrips = 2;
 
   // A product takes 64 inputs, or 32 where a span has an odd number of blocks.
@@ -37,46 +38,57 @@ class AmxDots {
     Tiles::configure(shapes);
   }
 
-  template <size_t S>
+  template <size_t S, size_t R, class Step>
   void span(const uint8_t* codes, size_t codes_stride, size_t blocks, const int8_t* inputs, size_t stride,
-            size_t rows, int32_t* products) const {
-    if (rows > kTileRegisterRows) {
-      rows_of_tiles<S, 2>(codes, codes_stride, blocks, inputs, stride, products);
-    } else {
-      rows_of_tiles<S, 1>(codes, codes_stride, blocks, inputs, stride, products);
+            Step& step, bool later) const {
+    multiply<S, R, true>(codes, codes_stride, inputs, stride, step, later);
+    for (size_t k = depth_; k < blocks * kBlockInputs; k += depth_) {
+      multiply<S, R, false>(codes + k * kStripOutputs, codes_stride, inputs + k, stride, step, false);
     }
+  }
+
+  template <size_t S, size_t R, class Step>
+  void finish(Step& step) const {
+    store<0, 0, 0>(step);
+    if constexpr (R > 1) store<1, 0, 1>(step);
+    if constexpr (S > 1) store<2, 1, 0>(step);
+    if constexpr (S > 1 && R > 1) store<3, 1, 1>(step);
   }
 
   void end() { Tiles::release(); }
 
  private:
-  template <size_t S, size_t R>
-  void rows_of_tiles(const uint8_t* codes, size_t codes_stride, size_t blocks, const int8_t* inputs,
-                     size_t stride, int32_t* products) const {
-    Tiles::template zero<0>();
-    if constexpr (R > 1) Tiles::template zero<1>();
-    if constexpr (S > 1) Tiles::template zero<2>();
-    if constexpr (S > 1 && R > 1) Tiles::template zero<3>();
-    for (size_t k = 0; k < blocks * kBlockInputs; k += depth_) {
-      const uint8_t* const lines = codes + k * kStripOutputs;
-      Tiles::template load<4>(inputs + k, stride);
-      Tiles::template load<6>(lines, kLineBytes);
-      Tiles::template dot<0, 4, 6>();
-      if constexpr (R > 1) {
-        Tiles::template load<5>(inputs + kTileRegisterRows * stride + k, stride);
-        Tiles::template dot<1, 5, 6>();
-      }
-      if constexpr (S > 1) {
-        Tiles::template load<7>(lines + codes_stride, kLineBytes);
-        Tiles::template dot<2, 4, 7>();
-      }
-      if constexpr (S > 1 && R > 1) Tiles::template dot<3, 5, 7>();
+  template <int sum, size_t s, size_t r, class Step>
+  NIBBLE_INLINE void store(Step& step) const {
+    Tiles::template store<sum>(step.products(s, r), kLineBytes);
+    step.add_products(s, r);
+  }
+
+  template <int sum, int a, int b, size_t s, size_t r, bool first, class Step>
+  NIBBLE_INLINE void multiply_tile(Step& step, bool later) const {
+    if constexpr (first) {
+      if (later) Tiles::template store<sum>(step.products(s, r), kLineBytes);
+      Tiles::template zero<sum>();
     }
-    constexpr size_t kTile = kTileRegisterRows * kStripOutputs;
-    Tiles::template store<0>(products, kLineBytes);
-    if constexpr (R > 1) Tiles::template store<1>(products + kTile, kLineBytes);
-    if constexpr (S > 1) Tiles::template store<2>(products + 2 * kTile, kLineBytes);
-    if constexpr (S > 1 && R > 1) Tiles::template store<3>(products + 3 * kTile, kLineBytes);
+    Tiles::template dot<sum, a, b>();
+    if (first && later) step.add_products(s, r);
+  }
+
+  template <size_t S, size_t R, bool first, class Step>
+  NIBBLE_INLINE void multiply(const uint8_t* codes, size_t codes_stride, const int8_t* inputs, size_t stride,
+                              Step& step, bool later) const {
+    Tiles::template load<4>(inputs, stride);
+    Tiles::template load<6>(codes, kLineBytes);
+    multiply_tile<0, 4, 6, 0, 0, first>(step, later);
+    if constexpr (R > 1) {
+      Tiles::template load<5>(inputs + kTileRows * stride, stride);
+      multiply_tile<1, 5, 6, 0, 1, first>(step, later);
+    }
+    if constexpr (S > 1) {
+      Tiles::template load<7>(codes + codes_stride, kLineBytes);
+      multiply_tile<2, 4, 7, 1, 0, first>(step, later);
+    }
+    if constexpr (S > 1 && R > 1) multiply_tile<3, 5, 7, 1, 1, first>(step, later);
   }
 
   size_t depth_ = 2 * kBlockInputs;

@@ -1,80 +1,182 @@
-// Strips for many rows, by instructions that multiply small matrices of bytes (AMX, usmmla): they leave the
-// products of a span in memory, and from there on this does what strips-inl.h does, in the same order.
-// After strips-inl.h, in the region of the including file, which defines
+// Strips for many rows, by instructions that multiply small matrices of bytes (AMX): they leave the products
+// of a span in memory, and from there on this does what strips-inl.h does, in the same order. After
+// strips-inl.h, in the region of the including file, which defines
 //   struct Dots
-//     kRows, kStrips      of a step; an even number of rows
-//     begin(strips, rows) before each step
-//     span<S>(codes, codes_stride, blocks, inputs, stride, rows, products): for S strips, whose codes are
-//     bytes
-//                         and lie codes_stride apart; products: int32 [S][kRows][16]
-//     end()               after the last step of a call
+//     kTileRows, kRows, kStrips   rows of a tile; rows and strips of a step: two tiles of rows
+//     begin(strips, rows)         before each step
+//     span<S, R>(codes, codes_stride, blocks, inputs, stride, step, later)
+//                                 multiplies S strips, whose codes are bytes and lie codes_stride apart, by R
+//                                 tiles of rows. Where there was a span before (later), stores its sums of
+//                                 each tile in step.products() and calls step.add_products()
+//     finish<S, R>(step)          the same for the last span
+//     end()                       after the last step of a call
 // and has Simd::kLanes = 16 and Simd::load_integers(int32*), as Floats.
 
 namespace nibble::kernels {
 namespace {
 
-// S strips for the `rows` rows behind at.row.
-template <class Dots, size_t S>
-void wide_step(Dots& dots, const Strips& w, const TilePlace& at, size_t rows, const QuantizedInputs& x,
-               MatrixView<float> y) {
-  static_assert(Simd::kLanes == kStripOutputs);
-  alignas(64) int32_t products[S * Dots::kRows * kStripOutputs];
-  alignas(64) float totals[S * Dots::kRows * kStripOutputs];
-  typename Simd::Floats sums[S * Dots::kRows];
-  for (size_t i = 0; i < S * Dots::kRows; ++i) Simd::store(totals + i * kStripOutputs, Simd::zero());
-  const bool prefetch = at.row == 0 && w.form == CodeForm::kBytes;  // others were just unpacked
-  const uint8_t* codes = at.codes;
-  const int8_t* inputs = x.codes + at.row * x.stride;
-  const float* const scales = x.scales + at.row * x.scale_stride;
-  dots.begin(S, rows);
-  size_t span = 0;
-  size_t block = 0;
-  for (size_t g = 0; g < w.group_ends.size(); ++g) {
-    for (size_t i = 0; i < S * Dots::kRows; ++i) sums[i] = Simd::zero();
-    for (; span < w.group_ends[g]; ++span) {
-      const size_t blocks = w.span_ends[span] - block;
-      const size_t bytes = blocks * kBlockInputs * kStripOutputs;
-      for (size_t i = 0; prefetch && i < S * bytes; i += kLineBytes) {
-        Simd::prefetch(codes + i / bytes * at.codes_stride + i % bytes + kPrefetchFar);
-      }
-      dots.template span<S>(codes, at.codes_stride, blocks, inputs, x.stride, rows, products);
-      for (size_t s = 0; s < S; ++s) {
-        for (size_t m = 0; m < rows; ++m) {
-          const size_t i = s * Dots::kRows + m;
-          sums[i] = Simd::fma(Simd::broadcast(scales[m * x.scale_stride + span]),
-                              Simd::load_integers(products + i * kStripOutputs), sums[i]);
-        }
-      }
-      codes += bytes;
-      inputs += blocks * kBlockInputs;
-      block = w.span_ends[span];
-    }
-    for (size_t s = 0; s < S; ++s) {
-      TilePlace place = at;
-      place.strip += s;
-      size_t m = 0;
-      for (; m + 4 <= rows; m += 4, place.row += 4) {
-        const size_t i = s * Dots::kRows + m;
-        add_group<1, 4>(w, place, g, x, sums + i, totals + i * kStripOutputs);
-      }
-      for (; m < rows; ++m, ++place.row) {
-        const size_t i = s * Dots::kRows + m;
-        add_group<1, 1>(w, place, g, x, sums + i, totals + i * kStripOutputs);
-      }
-    }
-  }
-  for (size_t s = 0; s < S; ++s) {
-    const size_t first = (at.strip + s) * kStripOutputs;
-    const float* total = totals + s * Dots::kRows * kStripOutputs;
-    for (size_t m = 0; m < rows; m += x.rows_per_token) {
-      typename Simd::Floats output = Simd::load(total);
-      if (x.rows_per_token == 2) output = Simd::add(output, Simd::load(total + kStripOutputs));
-      store_outputs(output, w.out_features - first,
-                    y.row((at.row + m) / x.rows_per_token) + first - at.origin * kStripOutputs);
-      total += x.rows_per_token * kStripOutputs;
-    }
+// How a span ends: inside its group, or with it, by one of the two formulas.
+enum class SpanEnd { kInside, kZeroPoint, kOffset };
+
+struct GroupScale {
+  typename Simd::Floats scale;
+  typename Simd::Floats shift;
+};
+
+template <SpanEnd E>
+NIBBLE_INLINE GroupScale group_scale(const Strips& w, size_t strip, size_t g) {
+  if constexpr (E == SpanEnd::kInside) return {Simd::zero(), Simd::zero()};
+  const size_t i = (strip * w.group_ends.size() + g) * kStripOutputs;
+  const typename Simd::Floats scale = load_scales(w, w.scales, i);
+  if constexpr (E == SpanEnd::kOffset) return {scale, load_scales(w, w.offsets, i)};
+  return {scale, w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero)};
+}
+
+// As add_group of strips-inl.h.
+template <SpanEnd E>
+NIBBLE_INLINE Simd::Floats with_group(const GroupScale& group, Simd::Floats sum, Simd::Floats input_sum,
+                                      Simd::Floats total) {
+  if constexpr (E == SpanEnd::kOffset) {
+    return Simd::fma(group.shift, input_sum, Simd::fma(group.scale, sum, total));
+  } else {
+    return Simd::fma(group.scale, Simd::negative_fma(group.shift, input_sum, sum), total);
   }
 }
+
+// A step: S strips for up to Dots::kRows rows.
+template <class Dots, size_t S>
+class WideStep {
+ public:
+  WideStep(const Strips& w, const TilePlace& at, size_t rows, const QuantizedInputs& x)
+      : w_(w), at_(at), rows_(rows), x_(x) {
+    static_assert(Simd::kLanes == kStripOutputs && Dots::kRows == 2 * Dots::kTileRows);
+  }
+
+  void run(Dots& dots) {
+    for (size_t i = 0; i < kSums; ++i) Simd::store(totals_ + i * kStripOutputs, Simd::zero());
+    dots.begin(S, rows_);
+    rows_ > Dots::kTileRows ? run_tiles<2>(dots) : run_tiles<1>(dots);
+  }
+
+  void store(MatrixView<float> y) const {
+    for (size_t s = 0; s < S; ++s) {
+      const size_t first = (at_.strip + s) * kStripOutputs;
+      const float* total = totals_ + s * Dots::kRows * kStripOutputs;
+      for (size_t m = 0; m < rows_; m += x_.rows_per_token) {
+        typename Simd::Floats output = Simd::load(total);
+        if (x_.rows_per_token == 2) output = Simd::add(output, Simd::load(total + kStripOutputs));
+        store_outputs(output, w_.out_features - first,
+                      y.row((at_.row + m) / x_.rows_per_token) + first - at_.origin * kStripOutputs);
+        total += x_.rows_per_token * kStripOutputs;
+      }
+    }
+  }
+
+  // Where Dots stores the sums of strip s and tile r, and what it calls then.
+  int32_t* products(size_t s, size_t r) {
+    return products_ + (s * Dots::kRows + r * Dots::kTileRows) * kStripOutputs;
+  }
+  void add_products(size_t s, size_t r) {
+    const size_t begin = r * Dots::kTileRows;
+    const size_t end = begin + Dots::kTileRows < rows_ ? begin + Dots::kTileRows : rows_;
+    if (!ends_group_) {
+      begins_group_ ? add_rows<SpanEnd::kInside, true>(s, begin, end)
+                    : add_rows<SpanEnd::kInside, false>(s, begin, end);
+    } else if (w_.offsets != nullptr) {
+      begins_group_ ? add_rows<SpanEnd::kOffset, true>(s, begin, end)
+                    : add_rows<SpanEnd::kOffset, false>(s, begin, end);
+    } else {
+      begins_group_ ? add_rows<SpanEnd::kZeroPoint, true>(s, begin, end)
+                    : add_rows<SpanEnd::kZeroPoint, false>(s, begin, end);
+    }
+  }
+
+ private:
+  static constexpr size_t kSums = S * Dots::kRows;
+  // Rows whose sums are in registers at a time.
+  static constexpr size_t kRowsAtOnce = 8;
+
+  // The floats of a span are added up while the tiles multiply the next one.
+  template <size_t R>
+  void run_tiles(Dots& dots) {
+    const bool prefetch = at_.row == 0 && w_.form == CodeForm::kBytes;  // others were just unpacked
+    const uint8_t* codes = at_.codes;
+    const int8_t* inputs = x_.codes + at_.row * x_.stride;
+    size_t block = 0;
+    size_t group = 0;
+    size_t first_span = 0;  // of the group
+    for (size_t span = 0; span < w_.span_ends.size(); ++span) {
+      const size_t blocks = w_.span_ends[span] - block;
+      const size_t bytes = blocks * kBlockInputs * kStripOutputs;
+      for (size_t b = 0; prefetch && b < S * bytes; b += kLineBytes) {
+        Simd::prefetch(codes + b / bytes * at_.codes_stride + b % bytes + kPrefetchFar);
+      }
+      dots.template span<S, R>(codes, at_.codes_stride, blocks, inputs, x_.stride, *this, span > 0);
+      codes += bytes;
+      inputs += blocks * kBlockInputs;
+      block = w_.span_ends[span];
+      span_ = span;
+      group_ = group;
+      begins_group_ = span == first_span;
+      ends_group_ = span + 1 == w_.group_ends[group];
+      if (ends_group_) {
+        first_span = span + 1;
+        ++group;
+      }
+    }
+    dots.template finish<S, R>(*this);
+  }
+
+  template <SpanEnd E, bool kBegins>
+  void add_rows(size_t s, size_t m, size_t end) {
+    const GroupScale group = group_scale<E>(w_, at_.strip + s, group_);
+    for (; m + kRowsAtOnce <= end; m += kRowsAtOnce) {
+      add_rows_at<E, kBegins>(group, s, m, std::make_index_sequence<kRowsAtOnce>());
+    }
+    for (; m < end; ++m) add_rows_at<E, kBegins>(group, s, m, std::make_index_sequence<1>());
+  }
+
+  template <SpanEnd E, bool kBegins, size_t... r>
+  NIBBLE_INLINE void add_rows_at(const GroupScale& group, size_t s, size_t m, std::index_sequence<r...>) {
+    const size_t place = (s * Dots::kRows + m) * kStripOutputs;
+    const int32_t* const products = products_ + place;
+    float* const group_sums = sums_ + place;
+    const float* const scales = x_.scales + (at_.row + m) * x_.scale_stride + span_;
+    typename Simd::Floats sums[sizeof...(r)];
+    if constexpr (kBegins) {
+      ((sums[r] = Simd::zero()), ...);
+    } else {
+      ((sums[r] = Simd::load(group_sums + r * kStripOutputs)), ...);
+    }
+    ((sums[r] = Simd::fma(Simd::broadcast(scales[r * x_.scale_stride]),
+                          Simd::load_integers(products + r * kStripOutputs), sums[r])),
+     ...);
+    if constexpr (E == SpanEnd::kInside) {
+      (Simd::store(group_sums + r * kStripOutputs, sums[r]), ...);
+    } else {
+      const size_t num_groups = w_.group_ends.size();
+      const float* const input_sums = x_.sums + (at_.row + m) * num_groups + group_;
+      float* const totals = totals_ + place;
+      (Simd::store(totals + r * kStripOutputs,
+                   with_group<E>(group, sums[r], Simd::broadcast(input_sums[r * num_groups]),
+                                 Simd::load(totals + r * kStripOutputs))),
+       ...);
+    }
+  }
+
+  const Strips& w_;
+  const TilePlace& at_;
+  const size_t rows_;
+  const QuantizedInputs& x_;
+  size_t span_ = 0;  // whose products are added
+  size_t group_ = 0;
+  bool begins_group_ = false;
+  bool ends_group_ = false;
+  // [S][Dots::kRows][16]
+  alignas(64) int32_t products_[kSums * kStripOutputs];
+  alignas(64) float sums_[kSums * kStripOutputs];  // of the group so far
+  alignas(64) float totals_[kSums * kStripOutputs];
+};
 
 // A strip that is not in bytes.
 inline void unpack_any(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
@@ -95,7 +197,6 @@ inline void unpack_any(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
 template <class Dots, size_t S>
 size_t wide_strips(Dots& dots, const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                    size_t origin, MatrixView<float> y, uint8_t* scratch) {
-  static_assert(Dots::kRows % 2 == 0);  // both rows of a token are in one step
   for (; begin + S <= end; begin += S) {
     TilePlace at = {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin};
     if (w.form != CodeForm::kBytes) {
@@ -106,7 +207,9 @@ size_t wide_strips(Dots& dots, const Strips& w, const QuantizedInputs& x, size_t
       at.codes_stride = w.unpacked_bytes();
     }
     for (; at.row < x.rows; at.row += Dots::kRows) {
-      wide_step<Dots, S>(dots, w, at, x.rows - at.row < Dots::kRows ? x.rows - at.row : Dots::kRows, x, y);
+      WideStep<Dots, S> step(w, at, x.rows - at.row < Dots::kRows ? x.rows - at.row : Dots::kRows, x);
+      step.run(dots);
+      step.store(y);
     }
   }
   return begin;
