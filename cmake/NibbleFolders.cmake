@@ -11,6 +11,21 @@ target_compile_options(nibble_options INTERFACE
 # fuse a multiplication and an addition on its own. Kernels ask for FMA by name.
 target_compile_options(nibble_options INTERFACE -ffp-contract=off)
 
+# The headers of other libraries, which take longer to read than most of our files, are compiled once for the folders
+# and once for the tests. Not with ccache, which such headers keep from finding what it has.
+option(NIBBLE_PRECOMPILE_HEADERS "Compile the headers of other libraries once" ON)
+
+# nibble_precompile(TARGET OWNER header...): OWNER's precompiled headers, in TARGET; OWNER itself makes them.
+function(nibble_precompile target owner)
+  if(NOT NIBBLE_PRECOMPILE_HEADERS OR CMAKE_CXX_COMPILER_LAUNCHER)
+    return()
+  elseif(target STREQUAL owner)
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  else()
+    target_precompile_headers(${target} REUSE_FROM ${owner})
+  endif()
+endfunction()
+
 if(NIBBLE_BUILD_TESTS)
   enable_testing()
   include(GoogleTest)
@@ -35,6 +50,8 @@ function(nibble_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE nibble_test_support ${ARG_LINK} nibble_options
     rapidcheck GTest::gtest_main GTest::gmock)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # what they call is in libraries
+  nibble_precompile(${name} base_tests <nlohmann/json.hpp> <gtest/gtest.h> <gmock/gmock.h>)
   set(alone "*-")
   foreach(word ${ARG_TOGETHER})
     string(APPEND alone "*${word}*:")
@@ -61,6 +78,7 @@ function(nibble_folder name)
   if(sources)
     add_library(nibble_${name} STATIC ${sources})
     target_link_libraries(nibble_${name} PUBLIC ${ARG_LINK} ${earlier} PRIVATE nibble_options)
+    nibble_precompile(nibble_${name} nibble_base <fmt/format.h> <nlohmann/json.hpp> <tl/expected.hpp>)
   else()
     add_library(nibble_${name} INTERFACE)
     target_link_libraries(nibble_${name} INTERFACE ${ARG_LINK} ${earlier})

@@ -4,6 +4,8 @@
 #include <set>
 #include <vector>
 
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace nibble {
 namespace {
 
