@@ -12,12 +12,11 @@ target_compile_options(nibble_options INTERFACE
 target_compile_options(nibble_options INTERFACE -ffp-contract=off)
 
 # The headers of other libraries, which take longer to read than most of our files, are compiled once for the folders
-# and once for the tests. Not with ccache, which such headers keep from finding what it has.
-option(NIBBLE_PRECOMPILE_HEADERS "Compile the headers of other libraries once" ON)
-
+# and once for the tests (CMAKE_DISABLE_PRECOMPILE_HEADERS turns it off). Not with ccache, which such headers keep from
+# finding what it has.
 # nibble_precompile(TARGET OWNER header...): OWNER's precompiled headers, in TARGET; OWNER itself makes them.
 function(nibble_precompile target owner)
-  if(NOT NIBBLE_PRECOMPILE_HEADERS OR CMAKE_CXX_COMPILER_LAUNCHER)
+  if(CMAKE_CXX_COMPILER_LAUNCHER)
     return()
   elseif(target STREQUAL owner)
     target_precompile_headers(${target} PRIVATE ${ARGN})
