@@ -11,9 +11,24 @@ target_compile_options(nibble_options INTERFACE
 # fuse a multiplication and an addition on its own. Kernels ask for FMA by name.
 target_compile_options(nibble_options INTERFACE -ffp-contract=off)
 
-# The headers of other libraries, which take longer to read than most of our files, are compiled once for the folders
-# and once for the tests (CMAKE_DISABLE_PRECOMPILE_HEADERS turns it off). Not with ccache, which such headers keep from
-# finding what it has.
+# Most of the time of a file goes into headers. So the files of a target are compiled eight at a time
+# (CMAKE_UNITY_BUILD; names in anonymous namespaces therefore differ within a folder), and the headers of other
+# libraries once for the folders and once for the tests (CMAKE_DISABLE_PRECOMPILE_HEADERS turns that off). With ccache
+# neither is done: it finds single files again, and who changes one has to wait for one.
+if(NOT DEFINED CMAKE_UNITY_BUILD AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_UNITY_BUILD ON)
+endif()
+
+# Files with code for several instruction sets (-inl.h) stay alone: what they include is made for one of them.
+function(nibble_keep_alone)
+  foreach(source ${ARGN})
+    file(STRINGS ${source} targets REGEX "-inl\\.h\"" LIMIT_COUNT 1)
+    if(targets)
+      set_source_files_properties(${source} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    endif()
+  endforeach()
+endfunction()
+
 # nibble_precompile(TARGET OWNER header...): OWNER's precompiled headers, in TARGET; OWNER itself makes them.
 function(nibble_precompile target owner)
   if(CMAKE_CXX_COMPILER_LAUNCHER)
@@ -70,6 +85,7 @@ function(nibble_folder name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER benches INCLUDE REGEX "_bench\\.cc$")
   list(FILTER sources EXCLUDE REGEX "(_test|_bench|/main)\\.cc$")
+  nibble_keep_alone(${sources} ${tests})
   get_property(earlier GLOBAL PROPERTY NIBBLE_FOLDERS)
   list(TRANSFORM ARG_WITHOUT PREPEND nibble_)
   list(REMOVE_ITEM earlier ${ARG_WITHOUT})

@@ -13,13 +13,13 @@
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/check.h"
+#include "nibble/calibration/row_loops.h"
 #include "nibble/kernels/bfloat16.h"
 
 namespace nibble {
 namespace {
 
 constexpr size_t kBytesAtOnce = size_t{1} << 22;  // through the buffer between file and floats
-constexpr size_t kRowsPerTask = 8;
 
 Failure file_failure(std::string_view doing, int error) {
   return fail(ErrorCode::kUnavailable, "cannot {} the activations: {}", doing, std::strerror(error))
@@ -115,7 +115,7 @@ Status ActivationStore::read(size_t first, MatrixView<float> values, ThreadPool&
     const size_t offset = (first + top) * row_bytes();
     if (file_ >= 0) NIBBLE_RETURN_IF_ERROR(transfer(offset, buffer.data(), rows * row_bytes(), false));
     const std::byte* const from = file_ >= 0 ? buffer.data() : memory_.data() + offset;
-    pool.parallel_for(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    pool.parallel_for(rows, kRowsPerChunk, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) {
         decode(from + r * row_bytes(), shape_.dtype, shape_.width, values.row(top + r));
       }
@@ -132,7 +132,7 @@ Status ActivationStore::write(size_t first, MatrixView<const float> values, Thre
     const size_t rows = std::min(step, values.rows() - top);
     const size_t offset = (first + top) * row_bytes();
     std::byte* const to = file_ >= 0 ? buffer.data() : memory_.data() + offset;
-    pool.parallel_for(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    pool.parallel_for(rows, kRowsPerChunk, [&](size_t begin, size_t end, size_t) {
       for (size_t r = begin; r < end; ++r) {
         encode(values.row(top + r), shape_.dtype, shape_.width, to + r * row_bytes());
       }

@@ -8,8 +8,8 @@
 namespace nibble::test {
 namespace {
 
-constexpr size_t kVocabSize = 256;
-constexpr size_t kSequences = 6;
+constexpr size_t kGatheredVocab = 256;
+constexpr size_t kGathered = 6;
 
 WalkOptions one_stream() {
   WalkOptions options = exact_options();
@@ -29,14 +29,14 @@ struct Gathered {
 
 // The same inputs as walk() shows with unchanged weights, and the same stream behind each block.
 TEST_P(EveryGather, SeesWhatTheWalkSees) {
-  WalkedModel walked(GetParam(), some_tokens(kSequences, kVocabSize), one_stream());
+  WalkedModel walked(GetParam(), some_tokens(kGathered, kGatheredVocab), one_stream());
   std::map<std::vector<std::string>, Gathered> expected;
   walked.walk_all([&](const InputStatistics& seen, std::span<LinearTask> tasks) -> Status {
     const Shown shown = copy_shown(seen, tasks);
     expected[shown.modules] = {shown.tokens, shown.gram, shown.mean_abs};
     return {};
   });
-  WalkedModel model(GetParam(), some_tokens(kSequences, kVocabSize), one_stream());
+  WalkedModel model(GetParam(), some_tokens(kGathered, kGatheredVocab), one_stream());
   size_t routers = 0;
   for (size_t layer = 0; layer < model.num_layers(); ++layer) {
     const Status done = model.walk->gather_block(layer, [&](std::span<const BlockInput> inputs) -> Status {
@@ -94,7 +94,7 @@ BlockReplacement fold_into_norm(const WalkedModel& model, size_t layer, std::spa
 }
 
 TEST_P(EveryGather, AFoldIntoTheFirstNormChangesNothing) {
-  WalkedModel model(GetParam(), some_tokens(kSequences, kVocabSize), one_stream());
+  WalkedModel model(GetParam(), some_tokens(kGathered, kGatheredVocab), one_stream());
   const DecoderSpec& spec = model.source.spec;
   const bool folds =
       spec.norm_before_branch && spec.names.norm_weight && !spec.names.block.attention_in_norm.empty();
@@ -117,7 +117,7 @@ TEST_P(EveryGather, AFoldIntoTheFirstNormChangesNothing) {
 }
 
 TEST(GatherBlock, SaysWhichTensorIsWrong) {
-  WalkedModel model("qwen3", some_tokens(kSequences, kVocabSize), one_stream());
+  WalkedModel model("qwen3", some_tokens(kGathered, kGatheredVocab), one_stream());
   const std::string unknown = "model.layers.1.mlp.up_proj.weight";
   const std::string known = "model.layers.0.mlp.up_proj.weight";
   const Status done = model.walk->gather_block(0, [&](std::span<const BlockInput>) -> Status {
@@ -135,7 +135,7 @@ TEST(GatherBlock, SaysWhichTensorIsWrong) {
 }
 
 TEST(GatherBlock, EndsWithTheErrorOfItsFunction) {
-  WalkedModel model("qwen3", some_tokens(kSequences, kVocabSize), one_stream());
+  WalkedModel model("qwen3", some_tokens(kGathered, kGatheredVocab), one_stream());
   const Status done = model.walk->gather_block(
       0, [](std::span<const BlockInput>) -> Status { return fail(ErrorCode::kUnavailable, "full"); });
   ASSERT_FALSE(done);

@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "nibble/calibration/row_loops.h"
 #include "nibble/calibration/walk_state.h"
 #include "nibble/linalg/gemm.h"
 
 namespace nibble {
 namespace {
 
-constexpr size_t kRowsPerTask = 8;
-
 void scale_rows(MatrixView<float> x, float factor, ThreadPool& pool) {
-  pool.parallel_for(x.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+  pool.parallel_for(x.rows(), kRowsPerChunk, [&](size_t begin, size_t end, size_t) {
     for (size_t r = begin; r < end; ++r) {
       for (float& v : x.row_span(r)) v *= factor;
     }

@@ -11,7 +11,6 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kRowsPerTask = 8;
 constexpr size_t kColsPerTask = 64;
 
 // A row of zeros would divide by its size.
@@ -34,7 +33,7 @@ double sum_of(size_t count, Term term) {
 
 template <class Row>
 void for_rows(size_t rows, ThreadPool& pool, Row row) {
-  pool.parallel_for(rows, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+  pool.parallel_for(rows, kRowsPerChunk, [&](size_t begin, size_t end, size_t) {
     for (size_t r = begin; r < end; ++r) row(r);
   });
 }

@@ -12,6 +12,8 @@
 
 namespace nibble {
 
+inline constexpr size_t kRowsPerChunk = 8;  // that one task takes
+
 // Every row of y += bias. bias: [y.cols()].
 void add_bias(const float* bias, MatrixView<float> y, ThreadPool& pool);
 

@@ -5,10 +5,10 @@
 namespace nibble::test {
 namespace {
 
-constexpr size_t kVocabSize = 256;
+constexpr size_t kHeadVocab = 256;
 
 TEST(WalkHead, ReadsTheFinalNorm) {
-  WalkedModel model("qwen3", some_tokens(5, kVocabSize), exact_options());
+  WalkedModel model("qwen3", some_tokens(5, kHeadVocab), exact_options());
   model.walk_all(round_coarsely);
   const size_t tokens = model.data.num_tokens();
   Shown shown;
@@ -29,7 +29,7 @@ TEST(WalkHead, ReadsTheFinalNorm) {
 }
 
 TEST(WalkHead, IsRefusedWhereItIsTheEmbedding) {
-  WalkedModel model("qwen2", some_tokens(3, kVocabSize), exact_options());
+  WalkedModel model("qwen2", some_tokens(3, kHeadVocab), exact_options());
   model.walk_all(keep_weights);
   const Status done = model.walk->walk_head({.known = {}, .quantize = keep_weights});
   ASSERT_FALSE(done);

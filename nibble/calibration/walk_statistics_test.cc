@@ -7,7 +7,7 @@ namespace nibble::test {
 namespace {
 
 constexpr double kClose = 2e-4;  // float32 sums of a few dozen tokens, through one block
-constexpr size_t kVocabSize = 256;
+constexpr size_t kWalkedVocab = 256;
 
 // Everything that one block's modules were shown, and the streams when they were.
 struct BlockShown {
@@ -105,7 +105,7 @@ TEST_P(LlamaStatistics, AreTheFormulas) {
   options.alpha = strength.alpha;
   options.alpha_residual = strength.residual;
   options.token_weights = strength.token_weights;
-  WalkedModel model("mistral_sliding", some_tokens(6, kVocabSize), options);
+  WalkedModel model("mistral_sliding", some_tokens(6, kWalkedVocab), options);
   const BlockShown block = show_second_block(model);
 
   expect_input(block.of(kBlock + "self_attn.q_proj"), norm_of(model, "input_layernorm", block.before),
@@ -144,7 +144,7 @@ TEST_P(LlamaStatistics, AreTheFormulas) {
 TEST(WalkStatistics, HaveNoShiftWithoutAFloatStream) {
   WalkOptions options = exact_options();
   options.float_stream = false;
-  WalkedModel model("mistral_sliding", some_tokens(4, kVocabSize), options);
+  WalkedModel model("mistral_sliding", some_tokens(4, kWalkedVocab), options);
   const auto quantize = [&](const InputStatistics& seen, std::span<LinearTask> tasks) {
     for (const LinearTask& task : tasks) EXPECT_EQ(task.shift.data(), nullptr);
     return round_coarsely(seen, tasks);
@@ -157,7 +157,7 @@ TEST(WalkStatistics, HaveNoShiftWithoutAFloatStream) {
 // The first block's inputs are the same in both streams: nothing is to be repaired. What is left is the
 // rounding of sums in float32, since a branch's last linear has its shift as the difference of two.
 TEST(WalkStatistics, HaveNoShiftWhereTheStreamsAreEqual) {
-  WalkedModel model("mistral_sliding", some_tokens(4, kVocabSize), exact_options());
+  WalkedModel model("mistral_sliding", some_tokens(4, kWalkedVocab), exact_options());
   size_t calls = 0;
   const auto quantize = [&](const InputStatistics& seen, std::span<LinearTask> tasks) {
     const Shown shown = copy_shown(seen, tasks);
@@ -175,7 +175,7 @@ TEST(WalkStatistics, HaveNoShiftWhereTheStreamsAreEqual) {
 TEST(ParallelStatistics, AreTheFormulas) {
   WalkOptions options = exact_options();
   options.token_weights = false;
-  WalkedModel model("phi", some_tokens(6, kVocabSize), options);
+  WalkedModel model("phi", some_tokens(6, kWalkedVocab), options);
   const BlockShown block = show_second_block(model);
   const Shown& first = block.of(kBlock + "self_attn.q_proj");
   const std::string fc1 = kBlock + "mlp.fc1";
@@ -206,7 +206,7 @@ TEST(ParallelStatistics, AreTheFormulas) {
 TEST(ExpertStatistics, AreTheFormulasOverRoutedTokens) {
   WalkOptions options = exact_options();
   options.alpha = 0.75;
-  WalkedModel model("mixtral", some_tokens(8, kVocabSize), options);
+  WalkedModel model("mixtral", some_tokens(8, kWalkedVocab), options);
   const BlockShown block = show_second_block(model);
   const std::string experts = kBlock + "block_sparse_moe.experts.";
   // All experts read the streams behind attention.

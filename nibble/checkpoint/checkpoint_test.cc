@@ -18,7 +18,7 @@ Expected<std::shared_ptr<const Checkpoint>> open(const fs::path& folder) {
 }
 
 // The message that refuses the folder, or "accepted".
-std::string refusal(const fs::path& folder) {
+std::string folder_refusal(const fs::path& folder) {
   const auto checkpoint = open(folder);
   return checkpoint ? "accepted" : to_string(checkpoint.error());
 }
@@ -40,7 +40,7 @@ float only_value(const Checkpoint& checkpoint, std::string_view name) {
 TEST(OpenCheckpoint, ControlsAreAccepted) {
   for (const char* name :
        {"valid-float", "valid-int8", "valid-gptq", "valid-awq", "valid-bnb4", "valid-sharded"}) {
-    EXPECT_EQ(refusal(fixture(name)), "accepted") << name;
+    EXPECT_EQ(folder_refusal(fixture(name)), "accepted") << name;
   }
 }
 
@@ -65,7 +65,7 @@ TEST(OpenCheckpoint, MalformedIndexesAreRefusedWithTheCause) {
            {"index-value-number", "must be a file name"},
            {"index-wrong-shard", "is in model-00002-of-00002.safetensors, not in model-00001"},
            {"weights-missing-file", "no weights"}}) {
-    EXPECT_THAT(refusal(fixture(name)), HasSubstr(message)) << name;
+    EXPECT_THAT(folder_refusal(fixture(name)), HasSubstr(message)) << name;
     EXPECT_FALSE(open(fixture(name)).error().fix.empty()) << name;
   }
   EXPECT_EQ(open(fixture("weights-missing-file")).error().code, ErrorCode::kNotFound);
@@ -76,8 +76,8 @@ TEST(OpenCheckpoint, ATruncatedShardIsNamed) {
   const std::string whole = weights("a", 1);
   folder.add("model-00001-of-00001.safetensors", whole.substr(0, whole.size() - 1));
   folder.add("model.safetensors.index.json", R"({"weight_map": {"a": "model-00001-of-00001.safetensors"}})");
-  EXPECT_THAT(refusal(folder.path()), HasSubstr("model-00001-of-00001.safetensors"));
-  EXPECT_THAT(refusal(folder.path()), HasSubstr("download is incomplete"));
+  EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("model-00001-of-00001.safetensors"));
+  EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("download is incomplete"));
 }
 
 TEST(OpenCheckpoint, ATensorOfTheIndexThatIsNowhereIsNamed) {
@@ -85,7 +85,7 @@ TEST(OpenCheckpoint, ATensorOfTheIndexThatIsNowhereIsNamed) {
   folder.add("s.safetensors", weights("a", 1));
   folder.add("model.safetensors.index.json",
              R"({"weight_map": {"a": "s.safetensors", "b": "s.safetensors"}})");
-  EXPECT_THAT(refusal(folder.path()), HasSubstr("b (said to be in s.safetensors) is in no file"));
+  EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("b (said to be in s.safetensors) is in no file"));
 }
 
 TEST(OpenCheckpoint, IndexNamesMustBePlain) {
@@ -94,7 +94,7 @@ TEST(OpenCheckpoint, IndexNamesMustBePlain) {
   for (const char* shard :
        {"sub/s.safetensors", "..", "", "s.bin", "a\\\\s.safetensors", "s\\u0000.safetensors"}) {
     folder.add("model.safetensors.index.json", fmt::format(R"({{"weight_map": {{"a": "{}"}}}})", shard));
-    EXPECT_THAT(refusal(folder.path()), HasSubstr("not the name of a .safetensors file")) << shard;
+    EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("not the name of a .safetensors file")) << shard;
   }
 }
 
@@ -102,7 +102,7 @@ TEST(OpenCheckpoint, TheSingleFileWinsOverAnIndex) {
   const TemporaryFolder folder;
   folder.add("model.safetensors", weights("a", 1));
   folder.add("model.safetensors.index.json", "broken");
-  EXPECT_EQ(refusal(folder.path()), "accepted");
+  EXPECT_EQ(folder_refusal(folder.path()), "accepted");
 }
 
 TEST(OpenCheckpoint, OldGptqNamesAreFound) {
@@ -133,14 +133,14 @@ TEST(OpenCheckpoint, SeveralCandidatesAreListed) {
   const TemporaryFolder folder;
   folder.add("gptq_model-4bit-128g.safetensors", weights("a", 1));
   folder.add("gptq_model-8bit-128g.safetensors", weights("a", 1));
-  EXPECT_THAT(refusal(folder.path()),
+  EXPECT_THAT(folder_refusal(folder.path()),
               HasSubstr("gptq_model-4bit-128g.safetensors, gptq_model-8bit-128g.safetensors"));
 }
 
 TEST(OpenCheckpoint, ShardsWithoutAnIndexAreAnIncompleteDownload) {
   const TemporaryFolder folder;
   folder.add("model-00001-of-00002.safetensors", weights("a", 1));
-  EXPECT_THAT(refusal(folder.path()), HasSubstr("no model.safetensors.index.json"));
+  EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("no model.safetensors.index.json"));
 }
 
 TEST(OpenCheckpoint, PickleFilesAreUnsupportedWithTheWayOut) {
@@ -163,7 +163,7 @@ TEST(OpenCheckpoint, LinkedFilesAreFollowed) {
   ASSERT_TRUE(checkpoint) << to_string(checkpoint.error());
   EXPECT_EQ(only_value(**checkpoint, "a"), 3);
   fs::remove(folder / "blobs/0123");
-  EXPECT_THAT(refusal(folder / "snapshots/abc"), HasSubstr("weight files are missing"));
+  EXPECT_THAT(folder_refusal(folder / "snapshots/abc"), HasSubstr("weight files are missing"));
 }
 
 }  // namespace

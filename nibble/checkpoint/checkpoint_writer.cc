@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxHeaderBytes = 100'000'000;  // readers refuse more
+constexpr size_t kMaxWrittenHeaderBytes = 100'000'000;  // readers refuse more
 
 // Within a file the reference writer sorts by falling rank in this list, then by name: what needs
 // the largest alignment comes first, so that everything is aligned.
@@ -84,9 +84,9 @@ Expected<std::string> make_header(const Shard& shard, const std::map<std::string
   }
   std::string json = fmt::format("{{{}}}", fmt::join(entries, ","));
   json.resize((json.size() + 7) / 8 * 8, ' ');
-  if (json.size() > kMaxHeaderBytes) {
+  if (json.size() > kMaxWrittenHeaderBytes) {
     return fail(ErrorCode::kInvalidArgument, "{} tensors need a header of {} bytes, but readers allow {}",
-                shard.size(), json.size(), kMaxHeaderBytes)
+                shard.size(), json.size(), kMaxWrittenHeaderBytes)
         .with_fix("Write more, smaller files: lower the shard size.");
   }
   const uint64_t length = json.size();

@@ -40,7 +40,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 std::string content(const fs::path& path) { return read_text_file(path).value(); }
 
-Expected<std::shared_ptr<const Checkpoint>> open(const fs::path& folder) {
+Expected<std::shared_ptr<const Checkpoint>> open_written(const fs::path& folder) {
   return open_checkpoint({folder.string(), folder, {}, {}});
 }
 
@@ -101,7 +101,7 @@ TEST(CheckpointWriter, ShardsAreFilledGreedilyInTheGivenOrder) {
     "a": "model-00003-of-00003.safetensors", "b": "model-00002-of-00003.safetensors",
     "c": "model-00003-of-00003.safetensors", "d": "model-00001-of-00003.safetensors"}})")
                        .value());
-  const auto checkpoint = open(folder.path());
+  const auto checkpoint = open_written(folder.path());
   ASSERT_TRUE(checkpoint) << to_string(checkpoint.error());
   EXPECT_EQ((*checkpoint)->tensors().size(), 4u);
   EXPECT_EQ((*checkpoint)->metadata().at("format"), "pt");
@@ -119,7 +119,7 @@ TEST(CheckpointWriter, FilesOfAnEarlierModelAreRemoved) {
                           "model-00002-of-00002.safetensors", "model.safetensors.index.json"));
   ASSERT_TRUE(write_checkpoint(folder.path(), tensors));
   EXPECT_THAT(names_in(folder.path()), ElementsAre("config.json", "model.safetensors"));
-  EXPECT_TRUE(open(folder.path()));
+  EXPECT_TRUE(open_written(folder.path()));
 }
 
 TEST(CheckpointWriter, AFailureLeavesTheOldModel) {
@@ -187,7 +187,7 @@ TEST(CheckpointWriter, AModelWithoutTensorsIsAFile) {
   const TemporaryFolder folder;
   ASSERT_TRUE(write_checkpoint(folder.path(), {}));
   EXPECT_THAT(names_in(folder.path()), ElementsAre("model.safetensors"));
-  EXPECT_TRUE(open(folder.path()));
+  EXPECT_TRUE(open_written(folder.path()));
 }
 
 // Names of any characters that UTF-8 has, by way of a few awkward ones.
@@ -232,7 +232,7 @@ RC_GTEST_PROP(CheckpointWriterProperty, AnyTensorsComeBackFromAnyShards, ()) {
   const TemporaryFolder folder;
   const auto limit = *rc::gen::inRange<size_t>(1, 200);
   RC_ASSERT(write_checkpoint(folder.path(), sources, {.max_shard_size = limit}).has_value());
-  const auto checkpoint = open(folder.path());
+  const auto checkpoint = open_written(folder.path());
   RC_ASSERT(checkpoint.has_value());
   RC_ASSERT((*checkpoint)->tensors().size() == tensors.size());
   for (const auto& entry : tensors) {

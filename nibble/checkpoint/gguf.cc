@@ -72,7 +72,7 @@ enum class ValueType : uint32_t {
 };
 
 // What a hostile file may make us allocate; real files stay below a tenth of each.
-constexpr size_t kMaxHeaderBytes = size_t{256} << 20;
+constexpr size_t kMaxGgufHeaderBytes = size_t{256} << 20;
 constexpr size_t kMaxArrayElements = size_t{8} << 20;  // of all arrays together
 constexpr size_t kMaxPairs = size_t{1} << 16;
 constexpr size_t kMaxTensors = size_t{1} << 16;
@@ -80,14 +80,15 @@ constexpr size_t kMaxNameBytes = 1024;
 constexpr size_t kMaxDims = 4;  // ggml's limit
 constexpr uint64_t kDefaultAlignment = 32;
 
-constexpr std::string_view kFetchAgain = "The download is incomplete: fetch the file again.";
-constexpr std::string_view kDamaged = "The file is damaged: fetch it again.";
+constexpr std::string_view kFetchGgufAgain = "The download is incomplete: fetch the file again.";
+constexpr std::string_view kDamagedGguf = "The file is damaged: fetch it again.";
 
 // Walks over the header. One thread at a time.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> file)
-      : bytes_(file.first(std::min(file.size(), kMaxHeaderBytes))), is_cut_(file.size() > kMaxHeaderBytes) {}
+      : bytes_(file.first(std::min(file.size(), kMaxGgufHeaderBytes))),
+        is_cut_(file.size() > kMaxGgufHeaderBytes) {}
 
   size_t position() const { return position_; }
 
@@ -111,7 +112,7 @@ class Reader {
     if (text.empty() || text.size() > kMaxNameBytes || !is_utf8(text)) {
       return fail(ErrorCode::kDataLoss, "a name of {} bytes, before byte {}, is not UTF-8 of 1 to {} bytes",
                   text.size(), position_, kMaxNameBytes)
-          .with_fix(kDamaged);
+          .with_fix(kDamagedGguf);
     }
     return text;
   }
@@ -152,7 +153,7 @@ class Reader {
       case ValueType::kArray:
         return array();
     }
-    return fail(ErrorCode::kDataLoss, "unknown value type {}", type).with_fix(kDamaged);
+    return fail(ErrorCode::kDataLoss, "unknown value type {}", type).with_fix(kDamagedGguf);
   }
 
  private:
@@ -163,12 +164,12 @@ class Reader {
       return taken;
     }
     if (is_cut_) {
-      return fail(ErrorCode::kDataLoss, "the header is longer than {} bytes", kMaxHeaderBytes)
-          .with_fix(kDamaged);
+      return fail(ErrorCode::kDataLoss, "the header is longer than {} bytes", kMaxGgufHeaderBytes)
+          .with_fix(kDamagedGguf);
     }
     return fail(ErrorCode::kDataLoss, "the header needs {} bytes at byte {}, but the file has {}", count,
                 position_, bytes_.size())
-        .with_fix(kFetchAgain);
+        .with_fix(kFetchGgufAgain);
   }
 
   template <class T>
@@ -187,7 +188,7 @@ class Reader {
     }
     if (count > kMaxArrayElements - array_elements_) {
       return fail(ErrorCode::kDataLoss, "the arrays have more than {} elements", kMaxArrayElements)
-          .with_fix(kDamaged);
+          .with_fix(kDamagedGguf);
     }
     array_elements_ += count;
     Json list = Json::array();
@@ -223,7 +224,7 @@ Status check_version(Reader& reader) {
 Status read_metadata(Reader& reader, uint64_t count, GgufHeader& header) {
   if (count > kMaxPairs) {
     return fail(ErrorCode::kDataLoss, "{} metadata pairs, but at most {} are read", count, kMaxPairs)
-        .with_fix(kDamaged);
+        .with_fix(kDamagedGguf);
   }
   for (uint64_t i = 0; i < count; ++i) {
     NIBBLE_TRY(std::string key, reader.name());
@@ -231,7 +232,7 @@ Status read_metadata(Reader& reader, uint64_t count, GgufHeader& header) {
     NIBBLE_TRY(Json value, at(key, reader.value(type)));
     const auto [position, is_new] = header.metadata.emplace(std::move(key), std::move(value));
     if (!is_new) {
-      return fail(ErrorCode::kDataLoss, "the key is there twice").at(position->first).with_fix(kDamaged);
+      return fail(ErrorCode::kDataLoss, "the key is there twice").at(position->first).with_fix(kDamagedGguf);
     }
   }
   return {};
@@ -243,14 +244,14 @@ Expected<size_t> tensor_bytes(const GgmlTypeInfo& type, const Shape& shape) {
   if (row % type.block_elements != 0) {
     return fail(ErrorCode::kDataLoss, "rows of {} do not fill blocks of {} ({})", row, type.block_elements,
                 type.name)
-        .with_fix(kDamaged);
+        .with_fix(kDamagedGguf);
   }
   const auto elements = num_elements(shape);
   size_t bytes = 0;
   if (!elements || __builtin_mul_overflow(*elements / type.block_elements, type.block_bytes, &bytes)) {
     return fail(ErrorCode::kDataLoss, "the size of {} {} is no number of bytes below 2^64", type.name,
                 shape_name(shape))
-        .with_fix(kDamaged);
+        .with_fix(kDamagedGguf);
   }
   return bytes;
 }
@@ -261,7 +262,7 @@ Expected<GgufTensor> read_tensor(Reader& reader) {
   NIBBLE_TRY(const uint32_t dims, reader.number<uint32_t>());
   if (dims > kMaxDims) {
     return fail(ErrorCode::kDataLoss, "{} dimensions, but at most {} exist", dims, kMaxDims)
-        .with_fix(kDamaged);
+        .with_fix(kDamagedGguf);
   }
   for (uint32_t i = 0; i < dims; ++i) {
     NIBBLE_TRY(const uint64_t size, reader.number<uint64_t>());
@@ -283,10 +284,10 @@ Expected<GgufTensor> read_tensor(Reader& reader) {
 Expected<uint64_t> read_alignment(const GgufHeader& header) {
   NIBBLE_TRY(const auto alignment, gguf_integer(header, "general.alignment"));
   const uint64_t value = alignment.value_or(kDefaultAlignment);
-  if (std::has_single_bit(value) && value <= kMaxHeaderBytes) return value;
+  if (std::has_single_bit(value) && value <= kMaxGgufHeaderBytes) return value;
   return fail(ErrorCode::kDataLoss, "{} is not a power of two", value)
       .at("general.alignment")
-      .with_fix(kDamaged);
+      .with_fix(kDamagedGguf);
 }
 
 // Makes the offsets absolute and checks that each tensor lies in the file, aligned, on its own.
@@ -306,19 +307,19 @@ Status place_tensors(GgufHeader& header, size_t header_end, size_t file_bytes) {
     if (tensor.begin % alignment != 0) {
       return fail(ErrorCode::kDataLoss, "offset {} is not a multiple of {}", tensor.begin, alignment)
           .at(name)
-          .with_fix(kDamaged);
+          .with_fix(kDamagedGguf);
     }
     if (tensor.begin < free_from) {
       return fail(ErrorCode::kDataLoss, "offset {} lies inside the tensor before it, which ends at {}",
                   tensor.begin, free_from)
           .at(name)
-          .with_fix(kDamaged);
+          .with_fix(kDamagedGguf);
     }
     if (tensor.begin > data_bytes || tensor.bytes > data_bytes - tensor.begin) {
       return fail(ErrorCode::kDataLoss, "{} bytes at offset {} of the data, but the file has only {}",
                   tensor.bytes, tensor.begin, data_bytes)
           .at(name)
-          .with_fix(kFetchAgain);
+          .with_fix(kFetchGgufAgain);
     }
     free_from = tensor.begin + tensor.bytes;
     tensor.begin += data_start;
@@ -357,14 +358,16 @@ Expected<GgufHeader> parse_gguf(std::span<const std::byte> file) {
   NIBBLE_RETURN_IF_ERROR(at("metadata", read_metadata(reader, pair_count, header)));
   if (tensor_count > kMaxTensors) {
     return fail(ErrorCode::kDataLoss, "{} tensors, but at most {} are read", tensor_count, kMaxTensors)
-        .with_fix(kDamaged);
+        .with_fix(kDamagedGguf);
   }
   for (uint64_t i = 0; i < tensor_count; ++i) {
     NIBBLE_TRY(std::string name, reader.name());
     NIBBLE_TRY(GgufTensor tensor, at(name, read_tensor(reader)));
     const auto [position, is_new] = header.tensors.emplace(std::move(name), std::move(tensor));
     if (!is_new) {
-      return fail(ErrorCode::kDataLoss, "the tensor is there twice").at(position->first).with_fix(kDamaged);
+      return fail(ErrorCode::kDataLoss, "the tensor is there twice")
+          .at(position->first)
+          .with_fix(kDamagedGguf);
     }
   }
   NIBBLE_RETURN_IF_ERROR(place_tensors(header, reader.position(), file.size()));

@@ -13,10 +13,10 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-Expected<GgufHeader> parse(std::string_view file) { return parse_gguf(std::as_bytes(std::span(file))); }
+Expected<GgufHeader> parse_bytes(std::string_view file) { return parse_gguf(std::as_bytes(std::span(file))); }
 
-std::string refusal(std::string_view file) {
-  const auto header = parse(file);
+std::string gguf_refusal(std::string_view file) {
+  const auto header = parse_bytes(file);
   return header ? "accepted" : to_string(header.error());
 }
 
@@ -28,7 +28,7 @@ TEST(Gguf, ReadsMetadataAndTensors) {
   for (const uint32_t version : {2u, 3u}) {
     builder.version = version;
     const std::string file = builder.build();
-    const auto header = parse(file);
+    const auto header = parse_bytes(file);
     ASSERT_TRUE(header) << to_string(header.error());
     EXPECT_EQ(gguf_integer(*header, "u").value(), 7u);
     EXPECT_EQ(gguf_bool(*header, "b").value(), true);
@@ -48,7 +48,7 @@ TEST(Gguf, AValueOfAnotherKindIsAnError) {
   GgufBuilder builder;
   builder.add<std::string>("s", "text").add<int32_t>("i", -7).add<std::string>("bad", "\xC3(");
   const std::string file = builder.build();
-  const GgufHeader header = parse(file).value();
+  const GgufHeader header = parse_bytes(file).value();
   EXPECT_EQ(to_string(gguf_integer(header, "s").error()), "s: a string where an integer is expected");
   EXPECT_EQ(to_string(gguf_string(header, "i").error()), "i: an integer where a string is expected");
   EXPECT_THAT(to_string(gguf_integer(header, "i").error()), HasSubstr("-7 is negative"));
@@ -59,19 +59,19 @@ TEST(Gguf, AValueOfAnotherKindIsAnError) {
 TEST(Gguf, OtherVersionsAreNamed) {
   GgufBuilder builder;
   builder.version = 1;
-  EXPECT_THAT(refusal(builder.build()), HasSubstr("GGUF version 1"));
+  EXPECT_THAT(gguf_refusal(builder.build()), HasSubstr("GGUF version 1"));
   builder.version = 0x03000000;
-  EXPECT_THAT(refusal(builder.build()), HasSubstr("big-endian"));
-  EXPECT_THAT(refusal("GGML and more"), HasSubstr("not a GGUF file"));
+  EXPECT_THAT(gguf_refusal(builder.build()), HasSubstr("big-endian"));
+  EXPECT_THAT(gguf_refusal("GGML and more"), HasSubstr("not a GGUF file"));
 }
 
 TEST(Gguf, ACutFileIsCalledAnIncompleteDownload) {
   GgufBuilder builder;
   builder.add<std::string>("s", "text").add_list<uint32_t>("l", {1, 2}).add_floats("x", {2}, {1, 2});
   const std::string whole = builder.build();
-  EXPECT_EQ(refusal(whole), "accepted");
+  EXPECT_EQ(gguf_refusal(whole), "accepted");
   for (size_t length = 0; length < whole.size(); ++length) {
-    EXPECT_THAT(refusal(whole.substr(0, length)), HasSubstr("download is incomplete")) << length;
+    EXPECT_THAT(gguf_refusal(whole.substr(0, length)), HasSubstr("download is incomplete")) << length;
   }
 }
 
@@ -79,7 +79,7 @@ TEST(Gguf, CountsThatTheFileCannotHoldAreRefused) {
   const auto with = [](auto change) {
     GgufBuilder builder;
     change(builder);
-    return refusal(builder.build());
+    return gguf_refusal(builder.build());
   };
   EXPECT_THAT(with([](auto& b) { b.extra_tensors = uint64_t{1} << 60; }), HasSubstr("tensors, but at most"));
   EXPECT_THAT(with([](auto& b) { b.extra_pairs = uint64_t{1} << 60; }), HasSubstr("pairs, but at most"));
@@ -103,12 +103,12 @@ TEST(Gguf, CountsThatTheFileCannotHoldAreRefused) {
 }
 
 TEST(Gguf, NamesTwiceAreRefused) {
-  EXPECT_THAT(refusal(GgufBuilder().add("k", true).add("k", true).build()),
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add("k", true).add("k", true).build()),
               HasSubstr("k: the key is there twice"));
-  EXPECT_THAT(refusal(GgufBuilder().add_floats("x", {1}, {1}).add_floats("x", {1}, {1}).build()),
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add_floats("x", {1}, {1}).add_floats("x", {1}, {1}).build()),
               HasSubstr("x: the tensor is there twice"));
-  EXPECT_THAT(refusal(GgufBuilder().add("", true).build()), HasSubstr("a name of 0 bytes"));
-  EXPECT_THAT(refusal(GgufBuilder().add("\xFF", true).build()), HasSubstr("not UTF-8"));
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add("", true).build()), HasSubstr("a name of 0 bytes"));
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add("\xFF", true).build()), HasSubstr("not UTF-8"));
 }
 
 TEST(Gguf, TensorsMustLieInTheFileAlignedAndApart) {
@@ -116,7 +116,7 @@ TEST(Gguf, TensorsMustLieInTheFileAlignedAndApart) {
     GgufBuilder builder;
     builder.add_floats("a", {16}, std::vector<float>(16));
     builder.add_tensor("b", type, shape, std::string(64, '\0'), offset);
-    return refusal(builder.build());
+    return gguf_refusal(builder.build());
   };
   EXPECT_EQ(with(0, {16}, -1), "accepted");
   EXPECT_THAT(with(0, {16}, 65), HasSubstr("b: offset 65 is not a multiple of 32"));
@@ -137,9 +137,10 @@ TEST(Gguf, QuantizedRowsMustBeWholeBlocksThatAreThere) {
     const GgmlTypeInfo& info = ggml_type_info(type);
     // Two rows of `row` elements, for which the file has `bytes`.
     const auto with = [&](uint64_t row, size_t bytes) {
-      return refusal(GgufBuilder()
-                         .add_tensor("t", static_cast<uint32_t>(type), {row, 2}, std::string(bytes, '\x01'))
-                         .build());
+      return gguf_refusal(
+          GgufBuilder()
+              .add_tensor("t", static_cast<uint32_t>(type), {row, 2}, std::string(bytes, '\x01'))
+              .build());
     };
     EXPECT_EQ(with(info.block_elements, 2 * info.block_bytes), "accepted") << info.name;
     EXPECT_THAT(with(info.block_elements, 2 * info.block_bytes - 1), HasSubstr("t: ")) << info.name;
@@ -154,12 +155,12 @@ TEST(Gguf, QuantizedRowsMustBeWholeBlocksThatAreThere) {
 }
 
 TEST(Gguf, AlignmentComesFromTheFile) {
-  EXPECT_EQ(refusal(GgufBuilder().add<uint32_t>("general.alignment", 32).build()), "accepted");
-  EXPECT_THAT(refusal(GgufBuilder().add<uint32_t>("general.alignment", 0).build()),
+  EXPECT_EQ(gguf_refusal(GgufBuilder().add<uint32_t>("general.alignment", 32).build()), "accepted");
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add<uint32_t>("general.alignment", 0).build()),
               HasSubstr("power of two"));
-  EXPECT_THAT(refusal(GgufBuilder().add<uint32_t>("general.alignment", 48).build()),
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add<uint32_t>("general.alignment", 48).build()),
               HasSubstr("power of two"));
-  EXPECT_THAT(refusal(GgufBuilder().add<uint64_t>("general.alignment", uint64_t{1} << 62).build()),
+  EXPECT_THAT(gguf_refusal(GgufBuilder().add<uint64_t>("general.alignment", uint64_t{1} << 62).build()),
               HasSubstr("power of two"));
 }
 
@@ -174,7 +175,7 @@ RC_GTEST_PROP(GgufProperty, DamagedFilesAreRefusedOrConsistent, ()) {
       *rc::gen::resize(4, rc::gen::container<std::vector<std::pair<size_t, char>>>(rc::gen::pair(
                               rc::gen::inRange<size_t>(8, file.size()), rc::gen::arbitrary<char>())));
   for (const auto& [position, value] : edits) file[position] = value;
-  const auto header = parse(file);
+  const auto header = parse_bytes(file);
   if (!header) {
     RC_ASSERT(!header.error().what.empty());
     return;

@@ -5,14 +5,14 @@
 namespace nibble {
 namespace {
 
-constexpr std::string_view kFileSuffix = ".safetensors";
+constexpr std::string_view kShardSuffix = ".safetensors";
 
 // A shard must lie in the folder itself. (It may be a link: the cache of huggingface_hub is made of
 // links to ../../blobs.)
 Status check_shard_name(const std::string& shard) {
   const bool plain = !shard.empty() && shard != "." && shard != ".." &&
                      shard.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
-  if (plain && shard.ends_with(kFileSuffix)) return {};
+  if (plain && shard.ends_with(kShardSuffix)) return {};
   return fail(ErrorCode::kDataLoss, "\"{}\" is not the name of a .safetensors file in the folder", shard)
       .with_fix("Nibble opens no files outside the model's folder; the index is wrong or hostile.");
 }

@@ -15,7 +15,7 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct BenchArguments {
   CommonOptions common;
   std::vector<std::string> models;
   std::string revision;
@@ -54,7 +54,7 @@ void add_list(CLI::App& app, const std::string& names, std::vector<size_t>& valu
               "");
 }
 
-Expected<BenchOptions> to_bench_options(const Options& options) {
+Expected<BenchOptions> to_bench_options(const BenchArguments& options) {
   BenchOptions bench;
   bench.workloads = all_workloads(options.lists);
   if (bench.workloads.empty()) {
@@ -77,7 +77,7 @@ Expected<BenchOptions> to_bench_options(const Options& options) {
   return bench;
 }
 
-Status run(const Options& options) {
+Status run_bench(const BenchArguments& options) {
   if (options.models.empty()) {
     return fail(ErrorCode::kInvalidArgument, "no MODEL was named")
         .with_fix("Name a folder, a name in the Hugging Face cache (org/name), or a .gguf file.");
@@ -102,9 +102,9 @@ Status run(const Options& options) {
   return write_stdout(options.format == "csv" ? bench_csv(measured) : bench_markdown(measured));
 }
 
-Action define(CLI::App& app) {
+Action define_bench(CLI::App& app) {
   constexpr size_t kMaxTokens = 1 << 24;
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<BenchArguments>();
   app.add_option("MODEL,-m,--model", options->models,
                  "Folders, names in the Hugging Face cache (org/name), or .gguf files")
       ->type_name("MODEL");
@@ -126,7 +126,7 @@ Action define(CLI::App& app) {
   add_common_options(app, options->common, "The same as -o json");
   app.remove_option(app.get_option("--threads"));  // here it is a list
   add_list(app, "-t,--threads", options->threads, "Threads to compute with (default: all cores)", 1, 1024);
-  return [options] { return run(*options); };
+  return [options] { return run_bench(*options); };
 }
 
 }  // namespace
@@ -137,7 +137,7 @@ const Command kBenchCommand = {
     .examples =
         "  nibble bench ./model\n"
         "  nibble bench ./model-gptq ./model-awq -p 512 -n 128 -b 1,4,8 -d 0,4096 -t 1,2 -o csv",
-    .define = define,
+    .define = define_bench,
 };
 
 }  // namespace nibble::cli

@@ -26,7 +26,7 @@ Status chat(const AnswerOptions& options) {
   return run_chat(options, loaded, pool);
 }
 
-Action define(CLI::App& app) {
+Action define_chat(CLI::App& app) {
   const auto options = std::make_shared<AnswerOptions>();
   add_model_option(app, options->model);
   add_answer_options(app, *options);
@@ -42,7 +42,7 @@ const Command kChatCommand = {
     .examples =
         "  nibble chat ./model --system \"Answer in one sentence.\"\n"
         "  nibble chat org/name --quantize nf4 --temperature 0.7",
-    .define = define,
+    .define = define_chat,
 };
 
 }  // namespace nibble::cli

@@ -11,7 +11,7 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct ChatTemplateArguments {
   CommonOptions common;
   ModelOption model;
   std::string messages;
@@ -30,7 +30,7 @@ Expected<Json> read_list(const std::string& file, std::string_view what) {
   return json;
 }
 
-Status render(const Options& options) {
+Status render(const ChatTemplateArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_TRY(const Json messages, read_list(options.messages, "messages"));
   Json tools;  // null
@@ -51,8 +51,8 @@ Status render(const Options& options) {
   return write_json({{"text", chat.text}, {"literal", literal}});
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_chat_template(CLI::App& app) {
+  const auto options = std::make_shared<ChatTemplateArguments>();
   add_model_option(app, options->model);
   app.add_option("--messages", options->messages, "A JSON list of messages; - for stdin")
       ->type_name("FILE")
@@ -74,7 +74,7 @@ const Command kChatTemplateCommand = {
     .examples =
         "  nibble chat-template ./model --messages chat.json --add-generation-prompt\n"
         "  nibble chat-template ./model --messages chat.json --tools tools.json --json",
-    .define = define,
+    .define = define_chat_template,
 };
 
 }  // namespace nibble::cli

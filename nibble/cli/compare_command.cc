@@ -34,7 +34,7 @@ constexpr const char* kPrompts[] = {"What is the capital of France, and what is 
                                     "Explain in two sentences why the sky is blue.",
                                     "Write a short story about a robot who learns to paint."};
 
-struct Options {
+struct CompareArguments {
   CommonOptions common;
   std::vector<std::string> models;
   std::string revision, methods = std::string(kDefaultMethods), reference, workdir;
@@ -78,7 +78,7 @@ fs::path default_workdir(const std::string& model) {
   return "compare-" + name;
 }
 
-Expected<Limits> limits_of(const Options& options) {
+Expected<Limits> limits_of(const CompareArguments& options) {
   Limits limits;
   if (!options.max_memory.empty()) {
     NIBBLE_TRY(limits.max_memory, at("--max-memory", parse_bytes(options.max_memory)));
@@ -93,7 +93,7 @@ Expected<Limits> limits_of(const Options& options) {
   return limits;
 }
 
-Expected<CompareOptions> to_compare_options(const Options& options) {
+Expected<CompareOptions> to_compare_options(const CompareArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.text.check());
   CompareOptions out;
   out.models = options.models;
@@ -154,7 +154,7 @@ Status write_reports(const Json& report, const fs::path& folder) {
   return write_file(folder / "report.html", render_html(report));
 }
 
-Status run(const Options& options) {
+Status run_compare(const CompareArguments& options) {
   if (options.models.empty()) {
     return fail(ErrorCode::kInvalidArgument, "no MODEL was named")
         .with_fix("Name a float model, or several checkpoints of one.");
@@ -172,8 +172,8 @@ Status run(const Options& options) {
   return write_stdout(fmt::format("\nThe page: {}\n", (request.workdir / "report.html").string()));
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_compare(CLI::App& app) {
+  const auto options = std::make_shared<CompareArguments>();
   app.add_option("MODEL,-m,--model", options->models,
                  "A float model, which is quantized by --methods; or several checkpoints of one base model")
       ->type_name("MODEL...");
@@ -223,7 +223,7 @@ Action define(CLI::App& app) {
   add_integer(app, "--seqlen", options->seqlen, "Tokens per sequence (default 512)", 2, 1 << 20)->group(data);
   add_integer(app, "--seed", options->seed, "Of the choice of text", 0, int64_t{1} << 53)->group(data);
   add_common_options(app, options->common, "Print the report as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_compare(*options); };
 }
 
 }  // namespace
@@ -236,7 +236,7 @@ const Command kCompareCommand = {
         "  nibble compare ./model --methods gptq:4:128,gptq:3:64:best,awq,nf4 --max-memory 2GB\n"
         "  nibble compare ./model ./model-gptq ./model-awq model-q4_0.gguf -o report\n"
         "  nibble compare ./model --quick --prefer size --json",
-    .define = define,
+    .define = define_compare,
 };
 
 }  // namespace nibble::cli

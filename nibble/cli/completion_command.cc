@@ -11,7 +11,7 @@
 namespace nibble::cli {
 namespace {
 
-struct CompletionOptions {
+struct CompletionArguments {
   CommonOptions common;
   std::string shell;
 };
@@ -20,7 +20,7 @@ Status print(const std::string& text, const std::string& key, bool json) {
   return json ? write_json({{key, text}}) : write_stdout(text);
 }
 
-Status completion(const CompletionOptions& options) {
+Status completion(const CompletionArguments& options) {
   const std::vector<CommandInfo> commands = describe_commands();
   std::string script;
   if (options.shell == "bash") script = bash_completion(commands);
@@ -34,7 +34,7 @@ Status completion(const CompletionOptions& options) {
 }
 
 Action define_completion(CLI::App& app) {
-  const auto options = std::make_shared<CompletionOptions>();
+  const auto options = std::make_shared<CompletionArguments>();
   add_choice(app, "SHELL", options->shell, "Which one", {"bash", "zsh", "fish"});
   add_common_options(app, options->common, "Print the script as one JSON object");
   return [options] { return completion(*options); };

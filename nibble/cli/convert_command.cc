@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::string_view kFloat = "float";  // in the type that the original library dequantizes to
 
-struct Options {
+struct ConvertArguments {
   CommonOptions common;
   ModelOption model;
   OutputFolderOptions out;
@@ -28,7 +28,7 @@ struct Options {
   bool check = true;
 };
 
-Status convert_gguf(const Options& options, const ModelFiles& files) {
+Status convert_gguf(const ConvertArguments& options, const ModelFiles& files) {
   NIBBLE_TRY(const auto checkpoint, open_checkpoint(files));
   NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
   NIBBLE_RETURN_IF_ERROR(write_model_folder(files, *checkpoint, folder.path(), options.out.shard_size()));
@@ -55,7 +55,7 @@ Status convert_gguf(const Options& options, const ModelFiles& files) {
   return {};
 }
 
-Status convert_to_float(const Options& options, const ModelFiles& files) {
+Status convert_to_float(const ConvertArguments& options, const ModelFiles& files) {
   const auto dtype = options.to == kFloat ? std::nullopt : dtype_from_torch_name(options.to);
   NIBBLE_TRY(OutputFolder folder, OutputFolder::create(options.out.output, files, options.out.force));
   NIBBLE_TRY(const DequantizedModel result,
@@ -75,7 +75,7 @@ Status convert_to_float(const Options& options, const ModelFiles& files) {
   return {};
 }
 
-Json to_json(const Options& options, const ConversionResult& result) {
+Json to_json(const ConvertArguments& options, const ConversionResult& result) {
   Json counts = Json::object();
   for (const StoredAs stored_as :
        {StoredAs::kExact, StoredAs::kSameCodes, StoredAs::kRequantized, StoredAs::kFloat}) {
@@ -100,7 +100,7 @@ Json to_json(const Options& options, const ConversionResult& result) {
           {"warnings", warnings()}};
 }
 
-void report(const Options& options, const ConversionResult& result) {
+void report(const ConvertArguments& options, const ConversionResult& result) {
   log_line(LogLevel::kNormal, fmt::format("{}: {} from {}, {} tensors, {}", options.out.output, options.to,
                                           result.from, result.tensors, human_bytes(result.bytes)));
   std::string text =
@@ -123,7 +123,7 @@ void report(const Options& options, const ConversionResult& result) {
   }
 }
 
-Status convert_layout(const Options& options, const ModelFiles& files) {
+Status convert_layout(const ConvertArguments& options, const ModelFiles& files) {
   ConvertOptions convert;
   convert.layout = options.to;
   convert.requantize = options.requantize;
@@ -144,7 +144,7 @@ Status convert_layout(const Options& options, const ModelFiles& files) {
 
 bool is_float_name(const std::string& to) { return to == kFloat || dtype_from_torch_name(to); }
 
-Status convert(const Options& options) {
+Status convert(const ConvertArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
@@ -162,8 +162,8 @@ Status convert(const Options& options) {
   return is_float_name(options.to) ? convert_to_float(options, files) : convert_layout(options, files);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_convert(CLI::App& app) {
+  const auto options = std::make_shared<ConvertArguments>();
   add_model_option(app, options->model);
   std::vector<std::string> targets = conversion_layouts();
   for (const char* const name : {"float", "float16", "bfloat16", "float32"}) targets.emplace_back(name);
@@ -192,7 +192,7 @@ const Command kConvertCommand = {
         "  nibble convert awq-model --to gptq_v2 -o gptq-model\n"
         "  nibble convert gptq-3bit --to gemm --requantize -o awq-model\n"
         "  nibble convert model-q8_0.gguf -o model",
-    .define = define,
+    .define = define_convert,
 };
 
 }  // namespace nibble::cli

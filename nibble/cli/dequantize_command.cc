@@ -11,14 +11,14 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct DequantizeArguments {
   CommonOptions common;
   ModelOption model;
   OutputFolderOptions out;
   std::string dtype;
 };
 
-Status run(const Options& options) {
+Status run_dequantize(const DequantizeArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
@@ -41,14 +41,14 @@ Status run(const Options& options) {
   return {};
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_dequantize(CLI::App& app) {
+  const auto options = std::make_shared<DequantizeArguments>();
   add_model_option(app, options->model);
   add_output_folder_options(app, options->out);
   add_float_type(app, "--dtype", options->dtype,
                  "Type of the weights (default: what the original library dequantizes to)");
   add_common_options(app, options->common, "Print what was written as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_dequantize(*options); };
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ const Command kDequantizeCommand = {
     .examples =
         "  nibble dequantize ./model-gptq -o ./model-float\n"
         "  nibble dequantize org/name-AWQ -o ./model-bf16 --dtype bfloat16",
-    .define = define,
+    .define = define_dequantize,
 };
 
 }  // namespace nibble::cli

@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kShown = 20;  // differences of each kind, without --all
 constexpr size_t kLongestValue = 60;
 
-struct Options {
+struct DiffArguments {
   CommonOptions common;
   std::string a, b;
   bool all = false;
@@ -82,7 +82,7 @@ void add_section(std::string& text, std::string_view title, const std::vector<T>
   if (shown_items < items.size()) text += fmt::format("  and {} more: --all\n", items.size() - shown_items);
 }
 
-std::string to_text(const Options& options, const CheckpointDiff& diff) {
+std::string to_text(const DiffArguments& options, const CheckpointDiff& diff) {
   std::string text = fmt::format("A: {}\nB: {}\n", printable(options.a), printable(options.b));
   add_section(text, "settings (A -> B)", diff.keys, options.all, key_line);
   add_section(text, "files", diff.files, options.all, file_line);
@@ -119,7 +119,7 @@ std::string_view verdict_word(DiffVerdict verdict) {
   return kWords[static_cast<size_t>(verdict)];
 }
 
-Json to_json(const Options& options, const CheckpointDiff& diff) {
+Json to_json(const DiffArguments& options, const CheckpointDiff& diff) {
   Json keys = Json::array();
   for (const KeyDifference& key : diff.keys) {
     Json one = {{"file", key.file}, {"key", key.key}};
@@ -148,7 +148,7 @@ Json to_json(const Options& options, const CheckpointDiff& diff) {
           {"warnings", warnings()}};
 }
 
-Status diff(const Options& options) {
+Status diff(const DiffArguments& options) {
   NIBBLE_TRY(const ModelFiles a, find_model(options.a));
   NIBBLE_TRY(const ModelFiles b, find_model(options.b));
   ThreadPool pool(options.common.num_threads());
@@ -159,8 +159,8 @@ Status diff(const Options& options) {
   return {};
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_diff(CLI::App& app) {
+  const auto options = std::make_shared<DiffArguments>();
   const char* const kModel = "A folder, a name in the Hugging Face cache (org/name), or a .gguf file";
   app.add_option("A", options->a, kModel)->type_name("MODEL")->required();
   app.add_option("B", options->b, kModel)->type_name("MODEL")->required();
@@ -177,7 +177,7 @@ const Command kDiffCommand = {
     .examples =
         "  nibble diff awq-model gptq-model\n"
         "  nibble diff ./model ./model-again --json",
-    .define = define,
+    .define = define_diff,
 };
 
 }  // namespace nibble::cli

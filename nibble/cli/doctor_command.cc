@@ -12,14 +12,14 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct DoctorArguments {
   CommonOptions common;
   ModelOption model;  // may be left out
   LoadOptions load;
   bool no_measure = false;
 };
 
-Expected<std::optional<ModelKernels>> look_at_model(const Options& options, ThreadPool& pool) {
+Expected<std::optional<ModelKernels>> look_at_model(const DoctorArguments& options, ThreadPool& pool) {
   if (options.model.model.empty()) return std::nullopt;
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
@@ -27,7 +27,7 @@ Expected<std::optional<ModelKernels>> look_at_model(const Options& options, Thre
   return kernels;
 }
 
-Status run(const Options& options) {
+Status run_doctor(const DoctorArguments& options) {
   DoctorReport report;
   report.machine = read_machine();
   report.targets_found.assign(supported_cpu_targets().begin(), supported_cpu_targets().end());
@@ -50,13 +50,13 @@ Status run(const Options& options) {
   return options.common.json ? write_json(to_json(report)) : write_stdout(to_text(report));
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_doctor(CLI::App& app) {
+  const auto options = std::make_shared<DoctorArguments>();
   add_model_option(app, options->model);
   add_load_options(app, options->load);
   app.add_flag("--no-measure", options->no_measure, "Leave out the speed of memory and arithmetic");
   add_common_options(app, options->common, "Print the report as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_doctor(*options); };
 }
 
 }  // namespace
@@ -68,7 +68,7 @@ const Command kDoctorCommand = {
         "  nibble doctor\n"
         "  nibble doctor ./model --no-measure\n"
         "  nibble doctor --json > machine.json",
-    .define = define,
+    .define = define_doctor,
 };
 
 }  // namespace nibble::cli

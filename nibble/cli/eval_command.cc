@@ -16,9 +16,9 @@ namespace nibble::cli {
 namespace {
 
 constexpr size_t kDefaultTokens = 0;  // all of the text
-constexpr size_t kLayerTokens = 1024;
+constexpr size_t kEvalLayerTokens = 1024;
 
-struct Options {
+struct EvalArguments {
   CommonOptions common;
   ModelOption model;
   LoadOptions load;
@@ -78,7 +78,7 @@ std::string layers_text(const LayerComparison& comparison) {
   return out;
 }
 
-Status evaluate(const Options& options) {
+Status evaluate(const EvalArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_RETURN_IF_ERROR(options.text.check());
@@ -125,7 +125,7 @@ Status evaluate(const Options& options) {
     if (identical) page += "Identical to the reference at every position.\n";
   }
   if (options.layers) {
-    const auto tokens = static_cast<size_t>(options.layer_tokens.value_or(kLayerTokens));
+    const auto tokens = static_cast<size_t>(options.layer_tokens.value_or(kEvalLayerTokens));
     NIBBLE_TRY(const LayerComparison layers, compare_layers(*reference, *model, windows, tokens, pool));
     json["layers"] = to_json(layers);
     json["damaged_linear"] = layers.damaged.empty() ? Json(nullptr) : Json(layers.damaged);
@@ -144,8 +144,8 @@ Status evaluate(const Options& options) {
   return options.common.json ? write_json(json) : write_stdout(page);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_eval(CLI::App& app) {
+  const auto options = std::make_shared<EvalArguments>();
   add_model_option(app, options->model);
   app.add_option("--reference", options->reference,
                  "Compare with this model on the same tokens: KL divergence, agreement")
@@ -175,7 +175,7 @@ const Command kEvalCommand = {
         "  nibble eval ./model-gptq --reference ./model --layers\n"
         "  nibble eval ./model-gptq --compute auto --reference ./model-gptq --reference-compute f32\n"
         "  nibble eval ./model --quantize nf4 --reference ./model --tasks questions.jsonl",
-    .define = define,
+    .define = define_eval,
 };
 
 }  // namespace nibble::cli

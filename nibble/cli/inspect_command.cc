@@ -12,14 +12,14 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct InspectArguments {
   CommonOptions common;
   ModelOption model;
   bool explain = false;
   bool check = false;
 };
 
-Status run(const Options& options) {
+Status run_inspect(const InspectArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
@@ -43,8 +43,8 @@ Status run(const Options& options) {
   return options.common.json ? write_json(json) : write_stdout(text);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_inspect(CLI::App& app) {
+  const auto options = std::make_shared<InspectArguments>();
   add_model_option(app, options->model);
   app.add_flag("--explain", options->explain,
                "Say for each answer which file, key or tensor it comes from, and what disagreed");
@@ -53,7 +53,7 @@ Action define(CLI::App& app) {
       "Read all weights: NaN, infinities, zero groups, zero points and absmax that cannot be, duplicate, "
       "missing and unused tensors; exit status 1 for a fault");
   add_common_options(app, options->common, "Print the summary as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_inspect(*options); };
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ const Command kInspectCommand = {
         "  nibble inspect ./model --explain\n"
         "  nibble inspect ./model --check\n"
         "  nibble inspect org/name --json",
-    .define = define,
+    .define = define_inspect,
 };
 
 }  // namespace nibble::cli

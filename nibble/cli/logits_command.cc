@@ -20,7 +20,7 @@
 namespace nibble::cli {
 namespace {
 
-struct Options {
+struct LogitsArguments {
   CommonOptions common;
   ModelOption model;
   LoadOptions load;
@@ -106,7 +106,7 @@ Expected<std::vector<float>> compute_logits(const CausalLM& model, const InputId
   return logits;
 }
 
-Status run(const Options& options) {
+Status run_logits(const LogitsArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
@@ -146,8 +146,8 @@ Status run(const Options& options) {
   return {};
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_logits(CLI::App& app) {
+  const auto options = std::make_shared<LogitsArguments>();
   add_model_option(app, options->model);
   app.add_option("--input-ids", options->input_ids, "A safetensors file with input_ids, int [batch, length]")
       ->type_name("FILE")
@@ -160,7 +160,7 @@ Action define(CLI::App& app) {
   app.add_flag("--force", options->force, "Replace the output file");
   add_load_options(app, options->load);
   add_common_options(app, options->common, "Print shape and speed as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_logits(*options); };
 }
 
 }  // namespace
@@ -171,7 +171,7 @@ const Command kLogitsCommand = {
     .examples =
         "  nibble logits ./model --input-ids ids.safetensors -o logits.safetensors --compute f32\n"
         "  nibble logits ./model --input-ids ids.safetensors -o nf4.safetensors --quantize nf4",
-    .define = define,
+    .define = define_logits,
 };
 
 }  // namespace nibble::cli

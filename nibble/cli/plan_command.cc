@@ -16,7 +16,7 @@ namespace {
 // Half of what `nibble doctor` takes: an estimate needs no more.
 constexpr double kMeasureSeconds = 0.5;
 
-struct Options {
+struct PlanArguments {
   CommonOptions common;
   ModelOption model;
   std::string methods, max_memory;
@@ -24,7 +24,7 @@ struct Options {
   std::optional<int64_t> ctx_size, parallel;
 };
 
-Expected<ModelPlanOptions> to_plan_options(const Options& options, const Machine& machine) {
+Expected<ModelPlanOptions> to_plan_options(const PlanArguments& options, const Machine& machine) {
   ModelPlanOptions out;
   if (!options.methods.empty()) {
     NIBBLE_TRY(out.methods, parse_methods(options.methods));
@@ -58,7 +58,7 @@ Expected<ModelSource> open_source(const ModelOption& option) {
   return source;
 }
 
-Status run(const Options& options) {
+Status run_plan(const PlanArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   const Machine machine = read_machine();
   NIBBLE_TRY(const ModelPlanOptions request, to_plan_options(options, machine));
@@ -82,8 +82,8 @@ Status run(const Options& options) {
   return write_json(json);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_plan(CLI::App& app) {
+  const auto options = std::make_shared<PlanArguments>();
   add_model_option(app, options->model);
   add_integer(app, "-c,--ctx-size,--max-model-len", options->ctx_size,
               "Tokens that a sequence may have (default: what the model was made for, 4096 at most)", 1,
@@ -98,7 +98,7 @@ Action define(CLI::App& app) {
          "between them (default: float,nf4,nf4-dq,int8,gptq:4,gptq:3,awq:4)")
       ->type_name("LIST");
   add_common_options(app, options->common, "Print the plan as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_plan(*options); };
 }
 
 }  // namespace
@@ -112,7 +112,7 @@ const Command kPlanCommand = {
         "  nibble plan ./model --parallel 8 --kv-cache-type int8\n"
         "  nibble plan ./model --methods nf4,gptq:4:32,gptq:2 --json\n"
         "  nibble plan org/name             # of a model that is only on the hub: reads headers",
-    .define = define,
+    .define = define_plan,
 };
 
 }  // namespace nibble::cli

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMaxWorkers = 32;
 
-struct Options {
+struct PullArguments {
   CommonOptions common;
   ModelOption model;
   PullOptions pull;
@@ -54,14 +54,15 @@ std::string to_text(const PullPlan& plan) {
   return text + fmt::format("{} to fetch into {}\n", size_text(plan.bytes_to_fetch), plan.snapshot.string());
 }
 
-Status print_offline(const Options& options, const RepoName& name, const std::filesystem::path& snapshot) {
+Status print_offline(const PullArguments& options, const RepoName& name,
+                     const std::filesystem::path& snapshot) {
   log_line(LogLevel::kNormal, "HF_HUB_OFFLINE is set: this is what the cache has; the hub was not asked");
   if (!options.common.json) return write_stdout(snapshot.string() + "\n");
   return write_json(
       {{"repo", name.repo}, {"revision", name.revision}, {"path", snapshot}, {"offline", true}});
 }
 
-Status run(const Options& options) {
+Status run_pull(const PullArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_TRY(const HubSettings settings, hub_settings_from_environment());
   PullOptions pull = options.pull;
@@ -94,8 +95,8 @@ Status run(const Options& options) {
   return write_json(json);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_pull(CLI::App& app) {
+  const auto options = std::make_shared<PullArguments>();
   app.add_option("MODEL,-m,--model", options->model.model, "A name in the hub: org/name, org/name@revision")
       ->type_name("MODEL");
   app.add_option("--revision", options->model.revision, "Branch, tag or commit of a name without @revision")
@@ -107,7 +108,7 @@ Action define(CLI::App& app) {
   add_integer(app, "--max-workers", options->max_workers, "Files at once (default 4)", 1, kMaxWorkers);
   app.add_flag("--dry-run", options->dry_run, "List what would be fetched, and stop");
   add_common_options(app, options->common, "Print the list of files as JSON");
-  return [options] { return run(*options); };
+  return [options] { return run_pull(*options); };
 }
 
 }  // namespace
@@ -123,7 +124,7 @@ const Command kPullCommand = {
         "  nibble pull org/name@v1.0 --dry-run\n"
         "  nibble pull org/name --include '*.json' --include '*Q4_0.gguf'\n"
         "  HF_TOKEN=hf_... nibble pull org/gated-name",
-    .define = define,
+    .define = define_pull,
 };
 
 }  // namespace nibble::cli

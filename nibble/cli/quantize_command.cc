@@ -15,10 +15,10 @@
 namespace nibble::cli {
 namespace {
 
-constexpr size_t kQuickSamples = 32;
-constexpr size_t kQuickLength = 512;
+constexpr size_t kQuickCalibrationSamples = 32;
+constexpr size_t kQuickCalibrationLength = 512;
 
-struct Options {
+struct QuantizeArguments {
   CommonOptions common;
   ModelOption model;
   OutputFolderOptions out;
@@ -37,13 +37,13 @@ struct Options {
   bool double_quant = false, quick = false, dry_run = false, no_check = false, from_quantized = false;
 };
 
-bool is_bitsandbytes(const Options& options) {
+bool is_bitsandbytes(const QuantizeArguments& options) {
   return options.method == "nf4" || options.method == "fp4" || options.method == "int8";
 }
 
 bool is_awq_layout(const std::string& format) { return format.starts_with("gem"); }
 
-bool writes_awq(const Options& options) {
+bool writes_awq(const QuantizeArguments& options) {
   return options.method == "awq" || (options.method == "rtn" && is_awq_layout(options.format));
 }
 
@@ -54,7 +54,7 @@ struct Meaning {
   bool meant;
 };
 
-Status check_combination(const Options& o) {
+Status check_combination(const QuantizeArguments& o) {
   const bool bnb = is_bitsandbytes(o);
   const bool four_bit = bnb && o.method != "int8";
   const bool awq = writes_awq(o);
@@ -100,11 +100,11 @@ Status check_combination(const Options& o) {
 }
 
 // Nothing: round-to-nearest.
-std::optional<Effort> effort_of(const Options& options) {
+std::optional<Effort> effort_of(const QuantizeArguments& options) {
   return options.method == "rtn" ? std::nullopt : effort_from_name(options.effort);
 }
 
-Expected<GPTQConfig> gptq_config(const Options& options) {
+Expected<GPTQConfig> gptq_config(const QuantizeArguments& options) {
   GPTQConfig config = default_gptq_config(static_cast<int>(options.bits.value_or(4)),
                                           options.group_size.value_or(128), options.sym, effort_of(options));
   config.desc_act = options.desc_act;
@@ -130,7 +130,7 @@ Expected<GPTQConfig> gptq_config(const Options& options) {
   return config;
 }
 
-Expected<AwqConfig> awq_config(const Options& options) {
+Expected<AwqConfig> awq_config(const QuantizeArguments& options) {
   AwqConfig config = default_awq_config(static_cast<int>(options.bits.value_or(4)),
                                         options.group_size.value_or(128), effort_of(options));
   if (!options.format.empty()) config.version = options.format;
@@ -139,7 +139,7 @@ Expected<AwqConfig> awq_config(const Options& options) {
   return config;
 }
 
-Expected<BitsAndBytesConfig> bnb_config(const Options& options) {
+Expected<BitsAndBytesConfig> bnb_config(const QuantizeArguments& options) {
   BitsAndBytesConfig config;
   config.load_in_8bit = options.method == "int8";
   config.load_in_4bit = !config.load_in_8bit;
@@ -151,7 +151,7 @@ Expected<BitsAndBytesConfig> bnb_config(const Options& options) {
   return config;
 }
 
-Expected<QuantizeOptions> to_quantize_options(const Options& options) {
+Expected<QuantizeOptions> to_quantize_options(const QuantizeArguments& options) {
   NIBBLE_RETURN_IF_ERROR(check_combination(options));
   QuantizeOptions out;
   if (is_bitsandbytes(options)) {
@@ -175,9 +175,9 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
     NIBBLE_TRY(out.dataset, parse_dataset(options.dataset));
   }
   out.data.num_samples = static_cast<size_t>(
-      options.nsamples.value_or(static_cast<int64_t>(options.quick ? kQuickSamples : 128)));
-  out.data.sequence_length =
-      static_cast<size_t>(options.seqlen.value_or(static_cast<int64_t>(options.quick ? kQuickLength : 2048)));
+      options.nsamples.value_or(static_cast<int64_t>(options.quick ? kQuickCalibrationSamples : 128)));
+  out.data.sequence_length = static_cast<size_t>(
+      options.seqlen.value_or(static_cast<int64_t>(options.quick ? kQuickCalibrationLength : 2048)));
   out.data.seed = static_cast<uint64_t>(options.seed.value_or(0));
   out.compute = options.compute == "f32" ? ComputeMode::kF32 : ComputeMode::kAuto;
   if (!options.max_memory.empty()) {
@@ -191,7 +191,7 @@ Expected<QuantizeOptions> to_quantize_options(const Options& options) {
   return out;
 }
 
-Status quantize(const Options& options) {
+Status quantize(const QuantizeArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const QuantizeOptions request, to_quantize_options(options));
@@ -215,14 +215,14 @@ Status quantize(const Options& options) {
     return {};
   }
   Json json = {{"output", options.out.output}, {"method", options.method}};
-  json.update(to_json(result));
+  json.update(cli::to_json(result));
   json["peak_memory_bytes"] = peak_memory_bytes();
   json["warnings"] = warnings();
   return write_json(json);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_quantize(CLI::App& app) {
+  const auto options = std::make_shared<QuantizeArguments>();
   add_model_option(app, options->model);
   add_output_folder_options(app, options->out);
   add_choice(app, "--method", options->method, "How to quantize",
@@ -319,7 +319,7 @@ const Command kQuantizeCommand = {
         "  nibble quantize ./model -o ./model-3bit --bits 3 --effort best --nsamples 64 --seqlen 512\n"
         "  nibble quantize ./model -o ./model-nf4 --method nf4 --double-quant\n"
         "  nibble quantize ./model -o ./model-gptq --for vllm --max-memory 4G --dry-run",
-    .define = define,
+    .define = define_quantize,
 };
 
 }  // namespace nibble::cli

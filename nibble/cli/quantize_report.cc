@@ -11,15 +11,15 @@
 namespace nibble::cli {
 namespace {
 
-constexpr size_t kShown = 3;  // modules of each kind
+constexpr size_t kShownModules = 3;  // modules of each kind
 
 void say(std::string_view text) { log_line(LogLevel::kNormal, text); }
 
-// The `kShown` modules with the largest `value`.
+// The `kShownModules` modules with the largest `value`.
 template <class Value>
 void say_largest(const QuantizeResult& result, std::string_view title, Value value, std::string_view format) {
   std::vector<QuantizedModule> modules = result.modules;
-  const size_t shown = std::min(kShown, modules.size());
+  const size_t shown = std::min(kShownModules, modules.size());
   std::partial_sort(modules.begin(), modules.begin() + static_cast<ptrdiff_t>(shown), modules.end(),
                     [&](const QuantizedModule& a, const QuantizedModule& b) { return value(a) > value(b); });
   std::string line(title);

@@ -16,13 +16,13 @@
 namespace nibble::cli {
 namespace {
 
-struct Options : AnswerOptions {
+struct RunArguments : AnswerOptions {
   std::optional<std::string> prompt;
   std::string file;
 };
 
 // The prompt; nothing for an interactive chat.
-Expected<std::optional<std::string>> find_prompt(const Options& options) {
+Expected<std::optional<std::string>> find_prompt(const RunArguments& options) {
   if (options.prompt && !options.file.empty()) {
     return fail(ErrorCode::kInvalidArgument, "the prompt is given twice: as text and with -f {}",
                 options.file)
@@ -43,7 +43,7 @@ Expected<std::optional<std::string>> find_prompt(const Options& options) {
   return text;
 }
 
-Expected<std::vector<int32_t>> encode_prompt(const Options& options, const LoadedModel& loaded,
+Expected<std::vector<int32_t>> encode_prompt(const RunArguments& options, const LoadedModel& loaded,
                                              const std::string& prompt) {
   if (!loaded.chat) {
     NIBBLE_TRY(Encoding encoding, loaded.tokenizer.encode(prompt));
@@ -55,7 +55,7 @@ Expected<std::vector<int32_t>> encode_prompt(const Options& options, const Loade
   return loaded.tokenizer.encode_chat(messages);
 }
 
-Status answer_one(const Options& options, const LoadedModel& loaded, Conversation& conversation,
+Status answer_one(const RunArguments& options, const LoadedModel& loaded, Conversation& conversation,
                   const std::string& prompt) {
   NIBBLE_TRY(const std::vector<int32_t> tokens, encode_prompt(options, loaded, prompt));
   NIBBLE_TRY(const GenerateResult result, stream_answer(conversation, tokens, !options.common.json));
@@ -79,7 +79,7 @@ Status answer_one(const Options& options, const LoadedModel& loaded, Conversatio
                      {"warnings", warnings()}});
 }
 
-Status run(const Options& options) {
+Status run_prompts(const RunArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_RETURN_IF_ERROR(check_answer_options(options));
@@ -93,8 +93,8 @@ Status run(const Options& options) {
   return answer_one(options, loaded, conversation, *prompt);
 }
 
-Action define(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+Action define_run(CLI::App& app) {
+  const auto options = std::make_shared<RunArguments>();
   add_model_option(app, options->model);
   app.add_option("PROMPT,-p,--prompt", options->prompt,
                  "The prompt (default: stdin; on a terminal, an interactive chat)")
@@ -103,7 +103,7 @@ Action define(CLI::App& app) {
   app.add_flag("--raw", options->raw, "Continue the prompt as it is, without the chat template");
   add_answer_options(app, *options);
   add_common_options(app, options->common, "Print answer, speed and memory as one JSON object");
-  return [options] { return run(*options); };
+  return [options] { return run_prompts(*options); };
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ const Command kRunCommand = {
     .examples =
         "  nibble run ./model -p \"What is a nibble?\" --temperature 0.7 -n 200\n"
         "  nibble run org/name --quantize nf4 < question.txt",
-    .define = define,
+    .define = define_run,
 };
 
 }  // namespace nibble::cli

@@ -12,7 +12,7 @@
 namespace nibble::cli {
 namespace {
 
-struct TokenizeOptions {
+struct TokenizeArguments {
   CommonOptions common;
   ModelOption model;
   std::optional<std::string> text;
@@ -23,7 +23,7 @@ struct TokenizeOptions {
 };
 
 Expected<Json> tokenize_text(const Tokenizer& tokenizer, std::string_view text,
-                             const TokenizeOptions& options) {
+                             const TokenizeArguments& options) {
   const EncodeOptions encode = {.add_special_tokens = !options.no_special_tokens,
                                 .with_offsets = options.offsets};
   NIBBLE_TRY(const Encoding encoding, tokenizer.encode(text, encode));
@@ -49,7 +49,7 @@ Status answer_lines(const std::string& file, Fn&& answer) {
   }
 }
 
-Status tokenize(const TokenizeOptions& options) {
+Status tokenize(const TokenizeArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   if (options.text && (options.jsonl || !options.file.empty())) {
     return fail(ErrorCode::kInvalidArgument,
@@ -78,7 +78,7 @@ Status tokenize(const TokenizeOptions& options) {
 }
 
 Action define_tokenize(CLI::App& app) {
-  const auto options = std::make_shared<TokenizeOptions>();
+  const auto options = std::make_shared<TokenizeArguments>();
   add_model_option(app, options->model);
   app.add_option("--text", options->text, "The text")->type_name("TEXT");
   app.add_option("--file", options->file, "A file with the text (default: stdin)")->type_name("FILE");
@@ -89,7 +89,7 @@ Action define_tokenize(CLI::App& app) {
   return [options] { return tokenize(*options); };
 }
 
-struct DetokenizeOptions {
+struct DetokenizeArguments {
   CommonOptions common;
   ModelOption model;
   std::vector<std::string> ids;
@@ -112,7 +112,7 @@ Expected<std::vector<int32_t>> read_ids(const Json& json) {
   return ids;
 }
 
-Status detokenize(const DetokenizeOptions& options) {
+Status detokenize(const DetokenizeArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   if (options.jsonl ? !options.ids.empty() : options.ids.empty()) {
     return fail(ErrorCode::kInvalidArgument, "token ids are given {}",
@@ -141,7 +141,7 @@ Status detokenize(const DetokenizeOptions& options) {
 }
 
 Action define_detokenize(CLI::App& app) {
-  const auto options = std::make_shared<DetokenizeOptions>();
+  const auto options = std::make_shared<DetokenizeArguments>();
   add_model_option(app, options->model);
   app.add_option("ID", options->ids, "Token ids")->type_name("");
   app.add_option("--file", options->file, "Where --jsonl reads (default: stdin)")->type_name("FILE");

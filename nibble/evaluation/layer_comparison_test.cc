@@ -15,7 +15,7 @@
 namespace nibble {
 namespace {
 
-std::unique_ptr<CausalLM> load(const std::filesystem::path& folder, ThreadPool& pool) {
+std::unique_ptr<CausalLM> load_folder(const std::filesystem::path& folder, ThreadPool& pool) {
   FromPretrainedOptions options;
   options.compute = ComputeMode::kF32;
   auto model = AutoModelForCausalLM::from_pretrained(folder.string(), options, pool);
@@ -37,8 +37,8 @@ TextWindows some_text() {
 
 TEST(CompareLayers, AModelBesideItselfHasNoError) {
   ThreadPool pool;
-  const auto model = load(fixture("tiny-llama"), pool);
-  const auto twin = load(fixture("tiny-llama"), pool);
+  const auto model = load_folder(fixture("tiny-llama"), pool);
+  const auto twin = load_folder(fixture("tiny-llama"), pool);
   const auto comparison = compare_layers(*model, *twin, some_text(), 300, pool);
   ASSERT_TRUE(comparison) << to_string(comparison.error());
   ASSERT_EQ(comparison->layers.size(), model->config().num_hidden_layers);
@@ -54,9 +54,9 @@ TEST(CompareLayers, AModelBesideItselfHasNoError) {
 // The original algorithms lose a few percent per linear; none is damaged.
 TEST(CompareLayers, OrdinaryQuantizationIsNoDamage) {
   ThreadPool pool;
-  const auto reference = load(fixture("tiny-llama"), pool);
+  const auto reference = load_folder(fixture("tiny-llama"), pool);
   for (const char* name : {"gptq-4b-g128", "awq-gemm-g64", "bnb-nf4", "bnb-int8"}) {
-    const auto model = load(fixture(name), pool);
+    const auto model = load_folder(fixture(name), pool);
     const auto comparison = compare_layers(*reference, *model, some_text(), 512, pool);
     ASSERT_TRUE(comparison) << to_string(comparison.error());
     EXPECT_EQ(comparison->damaged, "") << name;
@@ -90,12 +90,12 @@ void write_damaged(const std::string& module, const std::filesystem::path& folde
 
 TEST(CompareLayers, ADamagedLinearIsNamed) {
   ThreadPool pool;
-  const auto reference = load(fixture("tiny-llama"), pool);
+  const auto reference = load_folder(fixture("tiny-llama"), pool);
   for (const std::string module : {"model.layers.1.mlp.down_proj", "model.layers.2.self_attn.q_proj",
                                    "model.layers.0.self_attn.o_proj"}) {
     const test::TemporaryFolder folder;
     write_damaged(module, folder.path());
-    const auto model = load(folder.path(), pool);
+    const auto model = load_folder(folder.path(), pool);
     const auto comparison = compare_layers(*reference, *model, some_text(), 512, pool);
     ASSERT_TRUE(comparison) << to_string(comparison.error());
     EXPECT_EQ(comparison->damaged, module);
@@ -109,8 +109,8 @@ TEST(CompareLayers, ADamagedLinearIsNamed) {
 
 TEST(CompareLayers, OtherBlocksAreRefused) {
   ThreadPool pool(1);
-  const auto reference = load(fixture("tiny-llama"), pool);
-  const auto other = load(test::data_folder() / "architectures" / "qwen2", pool);
+  const auto reference = load_folder(fixture("tiny-llama"), pool);
+  const auto other = load_folder(test::data_folder() / "architectures" / "qwen2", pool);
   TextWindows text;
   text.windows.push_back({{1, 2, 3, 4}, 1});
   const auto comparison = compare_layers(*reference, *other, text, 4, pool);

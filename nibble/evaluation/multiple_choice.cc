@@ -44,12 +44,13 @@ bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t'; }
 
 // Prompt and continuation as tokens. Spaces at the end of the prompt belong to the continuation, as tokens
 // begin with theirs; what the whole has more than the prompt alone is the continuation.
-struct Pair {
+struct EncodedPair {
   std::vector<int32_t> tokens;
   size_t prompt = 0;  // tokens of it
 };
 
-Expected<Pair> encode_pair(const Tokenizer& tokenizer, const std::string& prompt, const std::string& choice) {
+Expected<EncodedPair> encode_pair(const Tokenizer& tokenizer, const std::string& prompt,
+                                  const std::string& choice) {
   const bool has_space = is_space(prompt.back()) || is_space(choice.front());
   const std::string whole = prompt + (has_space ? "" : " ") + choice;
   size_t end = prompt.size();
@@ -58,11 +59,11 @@ Expected<Pair> encode_pair(const Tokenizer& tokenizer, const std::string& prompt
   NIBBLE_TRY(const Encoding alone, tokenizer.encode(std::string_view(prompt).substr(0, end)));
   // At least the last token is scored, and at least one is there to score it by.
   const size_t most = both.ids.empty() ? 0 : both.ids.size() - 1;
-  return Pair{std::move(both.ids), std::min(alone.ids.size(), most)};
+  return EncodedPair{std::move(both.ids), std::min(alone.ids.size(), most)};
 }
 
 // Sum of log-probabilities of the continuation.
-Expected<double> continuation_log_probability(const CausalLM& model, const Pair& pair,
+Expected<double> continuation_log_probability(const CausalLM& model, const EncodedPair& pair,
                                               ExecutionContext& context) {
   if (pair.prompt == 0)
     return fail(ErrorCode::kInvalidArgument, "prompt and choice make less than two tokens");
@@ -95,7 +96,7 @@ Expected<ChoiceScore> answer_question(const CausalLM& model, const Tokenizer& to
   double best_normalized = best;
   for (size_t i = 0; i < question.choices.size(); ++i) {
     NIBBLE_RETURN_IF_ERROR(check_cancelled());
-    NIBBLE_TRY(const Pair pair, encode_pair(tokenizer, question.prompt, question.choices[i]));
+    NIBBLE_TRY(const EncodedPair pair, encode_pair(tokenizer, question.prompt, question.choices[i]));
     NIBBLE_TRY(const double sum, continuation_log_probability(model, pair, context));
     const double normalized = sum / static_cast<double>(characters(question.choices[i]));
     if (sum > best) {

@@ -12,7 +12,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kChunk = 512;  // tokens of a prompt that are read at once, as generate() does
+constexpr size_t kPromptChunk = 512;  // tokens of a prompt that are read at once, as generate() does
 constexpr size_t kWarmUpTokens = 32;
 
 std::vector<int32_t> random_tokens(size_t count, size_t vocab) {
@@ -65,7 +65,7 @@ Status SpeedRunner::read(size_t count, KvCache& cache, size_t known_length, Thre
   ExecutionContext context{pool, arena_};
   while (cache.size() < end) {
     NIBBLE_RETURN_IF_ERROR(check_cancelled());
-    const auto part = std::span(tokens_).subspan(cache.size(), std::min(kChunk, end - cache.size()));
+    const auto part = std::span(tokens_).subspan(cache.size(), std::min(kPromptChunk, end - cache.size()));
     const size_t num_logits = cache.size() + part.size() == end ? 1 : 0;
     const SequenceChunk chunk = {part, &cache, num_logits, known_length};
     NIBBLE_RETURN_IF_ERROR(
@@ -101,7 +101,7 @@ Status SpeedRunner::prepare(ThreadPool& pool) {
   for (auto& [depth, sequences] : by_depth_) {
     for (auto& cache : sequences.caches) {
       while (cache->size() < depth) {
-        const size_t count = std::min(kChunk, depth - cache->size());
+        const size_t count = std::min(kPromptChunk, depth - cache->size());
         NIBBLE_RETURN_IF_ERROR(read(count, *cache, sequences.max_tokens, pool));
         progress.advance(count);
       }

@@ -117,8 +117,7 @@ Expected<TextWindows> cut_text(std::string_view text, std::string_view name, con
     const size_t first = std::max(scored_until, begin + (front.empty() ? 1 : 0));
     TextWindow window;
     window.tokens = front;
-    window.tokens.insert(window.tokens.end(), tokens.begin() + static_cast<ptrdiff_t>(begin),
-                         tokens.begin() + static_cast<ptrdiff_t>(end));
+    for (size_t i = begin; i < end; ++i) window.tokens.push_back(tokens[i]);
     window.first_scored = front.size() + first - begin;
     out.positions += window.num_scored();
     out.bytes += begins[end] - begins[first];

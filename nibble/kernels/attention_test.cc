@@ -49,12 +49,9 @@ struct Problem {
   AttentionBlocks kv{};
 };
 
-std::string target_name(const testing::TestParamInfo<CpuTarget>& info) {
-  return std::string(cpu_target_name(info.param));
-}
-
 class AttentionTest : public testing::TestWithParam<CpuTarget> {};
-INSTANTIATE_TEST_SUITE_P(EveryTarget, AttentionTest, testing::ValuesIn(supported_cpu_targets()), target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, AttentionTest, testing::ValuesIn(supported_cpu_targets()),
+                         [](const auto& test) { return std::string(cpu_target_name(test.param)); });
 
 TEST_P(AttentionTest, OneTokenGivesItsValue) {
   for (const KvCacheType type : kTypes) {

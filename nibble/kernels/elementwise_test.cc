@@ -23,13 +23,9 @@ std::vector<float> normal_values(size_t n, unsigned seed, float deviation = 1.f)
   return values;
 }
 
-std::string target_name(const testing::TestParamInfo<CpuTarget>& info) {
-  return std::string(cpu_target_name(info.param));
-}
-
 class ElementwiseTest : public testing::TestWithParam<CpuTarget> {};
 INSTANTIATE_TEST_SUITE_P(EveryTarget, ElementwiseTest, testing::ValuesIn(supported_cpu_targets()),
-                         target_name);
+                         [](const auto& test) { return std::string(cpu_target_name(test.param)); });
 
 // n additions in float: each is off by at most half an ulp of a sum that never exceeds the sum of
 // magnitudes; the square root and the products add a few more roundings.

@@ -13,13 +13,9 @@
 namespace nibble::kernels {
 namespace {
 
-std::string target_name(const testing::TestParamInfo<CpuTarget>& info) {
-  return std::string(cpu_target_name(info.param));
-}
-
 class QuantizeInputsTest : public testing::TestWithParam<CpuTarget> {};
 INSTANTIATE_TEST_SUITE_P(EveryTarget, QuantizeInputsTest, testing::ValuesIn(supported_cpu_targets()),
-                         target_name);
+                         [](const auto& test) { return std::string(cpu_target_name(test.param)); });
 
 // A token in one group, whose spans are one block long or as given.
 struct Token {

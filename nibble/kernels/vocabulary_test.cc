@@ -13,7 +13,7 @@ namespace nibble::kernels {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr size_t kSizes[] = {1, 2, 15, 16, 17, 63, 64, 130, 1024, 4096, 4097, 12345};
+constexpr size_t kCounts[] = {1, 2, 15, 16, 17, 63, 64, 130, 1024, 4096, 4097, 12345};
 
 std::vector<float> some_logits(size_t count, unsigned seed) {
   std::mt19937 rng(seed);
@@ -28,7 +28,7 @@ INSTANTIATE_TEST_SUITE_P(EveryTarget, VocabularyTest, testing::ValuesIn(supporte
                          [](const auto& test) { return std::string(cpu_target_name(test.param)); });
 
 TEST_P(VocabularyTest, FindsTheFirstOfTheLargest) {
-  for (const size_t count : kSizes) {
+  for (const size_t count : kCounts) {
     for (unsigned seed = 0; seed < 20; ++seed) {
       auto logits = some_logits(count, seed);
       if (seed % 2 == 1) logits[seed % count] = -kInfinity;
@@ -44,7 +44,7 @@ TEST_P(VocabularyTest, FindsTheFirstOfTheLargest) {
 }
 
 TEST_P(VocabularyTest, FindsDamageWhereverItIs) {
-  for (const size_t count : kSizes) {
+  for (const size_t count : kCounts) {
     for (const float bad : {kInfinity, std::numeric_limits<float>::quiet_NaN(), -std::nanf("")}) {
       for (size_t at = 0; at < count; at += 1 + count / 50) {
         auto logits = some_logits(count, 1);
@@ -56,7 +56,7 @@ TEST_P(VocabularyTest, FindsDamageWhereverItIs) {
 }
 
 TEST_P(VocabularyTest, FindsTheFirstThatReachesTheThreshold) {
-  for (const size_t count : kSizes) {
+  for (const size_t count : kCounts) {
     const auto logits = some_logits(count, 2);
     for (const float threshold : {-100.f, -3.f, 5.f, 9.f, 100.f}) {
       for (size_t begin = 0; begin <= count; begin += 1 + count / 7) {
@@ -70,7 +70,7 @@ TEST_P(VocabularyTest, FindsTheFirstThatReachesTheThreshold) {
 }
 
 TEST_P(VocabularyTest, WeightsAreExponentials) {
-  for (const size_t count : kSizes) {
+  for (const size_t count : kCounts) {
     auto logits = some_logits(count, 3);
     const float largest = *std::max_element(logits.begin(), logits.end());
     if (count > 2) logits[count / 2] = -kInfinity;

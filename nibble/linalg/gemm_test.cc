@@ -12,16 +12,16 @@
 namespace nibble::linalg {
 namespace {
 
-constexpr size_t kPadding = 5;
+constexpr size_t kRowPadding = 5;
 
 // A matrix whose rows are further apart than they are long.
 template <class T>
 struct Matrix {
-  Matrix(size_t r, size_t c) : rows(r), cols(c), data(r * (c + kPadding) + 1) {}
-  T& at(size_t i, size_t j) { return data[i * (cols + kPadding) + j]; }
-  T at(size_t i, size_t j) const { return data[i * (cols + kPadding) + j]; }
-  MatrixView<T> view() { return {data.data(), rows, cols, cols + kPadding}; }
-  MatrixView<const T> view() const { return {data.data(), rows, cols, cols + kPadding}; }
+  Matrix(size_t r, size_t c) : rows(r), cols(c), data(r * (c + kRowPadding) + 1) {}
+  T& at(size_t i, size_t j) { return data[i * (cols + kRowPadding) + j]; }
+  T at(size_t i, size_t j) const { return data[i * (cols + kRowPadding) + j]; }
+  MatrixView<T> view() { return {data.data(), rows, cols, cols + kRowPadding}; }
+  MatrixView<const T> view() const { return {data.data(), rows, cols, cols + kRowPadding}; }
   size_t rows, cols;
   std::vector<T> data;
 };

@@ -16,7 +16,6 @@ using kernels::kAttentionPiece;
 // Rows that go through the cache together, so that a block of keys and values is read once for all of them.
 constexpr size_t kRowsPerTile = 2 * kernels::kAttentionTilesAtOnce * kernels::kAttentionTileRows;
 constexpr size_t kMostTokensPerTile = 64;
-constexpr size_t kRowsPerTask = 8;
 constexpr size_t kMergedFloatsPerTask = 1 << 16;
 constexpr size_t kMostPartFloats = 1 << 22;  // of pieces that wait to be merged
 

@@ -9,8 +9,6 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kRowsPerTask = 8;
-
 // Row `index` of a floating tensor [rows, width], times scale.
 void copy_row(const Tensor& tensor, size_t index, float scale, std::span<float> out) {
   load_floats(tensor, index * out.size(), out.size(), out.data());

@@ -10,6 +10,8 @@
 
 namespace nibble {
 
+inline constexpr size_t kRowsPerTask = 8;  // that one task takes
+
 // The tokens of one forward pass, chunk after chunk. Lives in the arena of its context.
 struct TokenBatch {
   struct Row {

@@ -23,8 +23,8 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kOut = 33;
-constexpr size_t kTokens = 5;
+constexpr size_t kOrderedOut = 33;
+constexpr size_t kOrderedTokens = 5;
 
 using Order = std::vector<size_t>;  // position -> the input that stands there now
 
@@ -114,9 +114,9 @@ std::vector<float> product(const QuantizedWeight& w, const std::vector<float>& x
           : make_int8_linear(w, {}, pool,
                              arithmetic == Arithmetic::kInt8 ? ActivationBits::k8 : ActivationBits::k16,
                              target);
-  std::vector<float> y(kTokens * w.out_features);
-  linear->forward(MatrixView<const float>(x.data(), kTokens, w.in_features),
-                  MatrixView<float>(y.data(), kTokens, w.out_features), context);
+  std::vector<float> y(kOrderedTokens * w.out_features);
+  linear->forward(MatrixView<const float>(x.data(), kOrderedTokens, w.in_features),
+                  MatrixView<float>(y.data(), kOrderedTokens, w.out_features), context);
   return y;
 }
 
@@ -126,15 +126,15 @@ bool same_bytes(const std::vector<float>& a, const std::vector<float>& b) {
 
 std::vector<WeightCase> grouped_cases() {
   using enum WeightFormula;
-  return {{kAffine, kOut, 256, 4, 32},        {kAffine, kOut, 256, 4, 128},
-          {kAffine, kOut, 576, 4, 128},  // a ragged last group
-          {kAffine, kOut, 256, 4, 64, true},  {kAffine, kOut, 256, 3, 64, true},
-          {kAffine, kOut, 384, 8, 128, true}, {kOffset, kOut, 256, 4, 64}};
+  return {{kAffine, kOrderedOut, 256, 4, 32},        {kAffine, kOrderedOut, 256, 4, 128},
+          {kAffine, kOrderedOut, 576, 4, 128},  // a ragged last group
+          {kAffine, kOrderedOut, 256, 4, 64, true},  {kAffine, kOrderedOut, 256, 3, 64, true},
+          {kAffine, kOrderedOut, 384, 8, 128, true}, {kOffset, kOrderedOut, 256, 4, 64}};
 }
 
 class InputOrder : public testing::TestWithParam<CpuTarget> {
  protected:
-  std::vector<float> x(size_t in_features) const { return random_inputs(kTokens, in_features, 5); }
+  std::vector<float> x(size_t in_features) const { return random_inputs(kOrderedTokens, in_features, 5); }
   std::mt19937 rng_{static_cast<unsigned>(testing::UnitTest::GetInstance()->random_seed())};
 };
 
@@ -191,9 +191,9 @@ void expect_equal_but_for_the_sum(const QuantizedWeight& w, const std::vector<fl
                                   const std::vector<float>& a, const std::vector<float>& b) {
   ASSERT_EQ(a.size(), b.size());
   for (size_t i = 0; i < a.size(); ++i) {
-    const auto row = std::span(inputs).subspan(i / kOut * w.in_features, w.in_features);
+    const auto row = std::span(inputs).subspan(i / kOrderedOut * w.in_features, w.in_features);
     const double roundings = 2 * static_cast<double>(w.in_features + 2);
-    ASSERT_NEAR(a[i], b[i], roundings * 0x1p-24 * sum_of_magnitudes(w, row, i % kOut) + 1e-37)
+    ASSERT_NEAR(a[i], b[i], roundings * 0x1p-24 * sum_of_magnitudes(w, row, i % kOrderedOut) + 1e-37)
         << "element " << i;
   }
 }

@@ -11,19 +11,19 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kOut = 70;
-constexpr size_t kIn = 3 * kInt8WeightGroup + 5;  // the last group is short
+constexpr size_t kRows = 70;
+constexpr size_t kColumns = 3 * kInt8WeightGroup + 5;  // the last group is short
 
 TEST(Int8Weight, IsWithinHalfAStepOfItsGroup) {
   ThreadPool pool(2);
-  std::vector<float> values = random_inputs(kOut, kIn, 3);
+  std::vector<float> values = random_inputs(kRows, kColumns, 3);
   for (size_t i = 0; i < kInt8WeightGroup; ++i) values[i] = 0.f;  // a group without a scale
-  const auto codes = to_int8(Tensor::of(DType::kF32, {kOut, kIn}, std::vector<float>(values)), pool);
+  const auto codes = to_int8(Tensor::of(DType::kF32, {kRows, kColumns}, std::vector<float>(values)), pool);
   ASSERT_TRUE(codes.has_value());
-  std::vector<float> back(kOut * kIn);
-  dequantize_rows(*codes, 0, kOut, back.data());
+  std::vector<float> back(kRows * kColumns);
+  dequantize_rows(*codes, 0, kRows, back.data());
   for (size_t i = 0; i < back.size(); ++i) {
-    const float step = codes->scales[codes->group_of(i % kIn) * kOut + i / kIn];
+    const float step = codes->scales[codes->group_of(i % kColumns) * kRows + i / kColumns];
     EXPECT_LE(std::fabs(back[i] - values[i]), 0.501f * step) << i;
   }
   EXPECT_EQ(back[0], 0.f);
@@ -32,9 +32,9 @@ TEST(Int8Weight, IsWithinHalfAStepOfItsGroup) {
 TEST(Int8Weight, WhatIsNotFiniteStaysAsItIs) {
   ThreadPool pool(2);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-    std::vector<float> values = random_inputs(kOut, kIn, 3);
+    std::vector<float> values = random_inputs(kRows, kColumns, 3);
     values.back() = bad;
-    EXPECT_FALSE(to_int8(Tensor::of(DType::kF32, {kOut, kIn}, std::move(values)), pool).has_value());
+    EXPECT_FALSE(to_int8(Tensor::of(DType::kF32, {kRows, kColumns}, std::move(values)), pool).has_value());
   }
 }
 

@@ -21,7 +21,7 @@ using test::logits_of;
 using test::relative_difference;
 using test::some_tokens;
 
-constexpr size_t kTokens = 24;
+constexpr size_t kSampleTokens = 24;
 
 // How far the logits may be from the float model's, as a share of how far those of the model without its
 // linears are. The largest measured: 0.43 with 4 bits (phi3_longrope_long_rtn), 0.041 with int8. With one
@@ -29,19 +29,19 @@ constexpr size_t kTokens = 24;
 constexpr double kFourBits = 0.5;
 constexpr double kEightBits = 0.06;
 
-struct Case {
+struct ArchitectureCase {
   std::string architecture;
   std::string method;  // as parse_method() reads it
 };
 
-std::string case_name(const Case& test) {
+std::string architecture_case_name(const ArchitectureCase& test) {
   return test.architecture + "_" + test.method.substr(0, test.method.find(':'));
 }
 
-void PrintTo(const Case& test, std::ostream* out) { *out << case_name(test); }
+void PrintTo(const ArchitectureCase& test, std::ostream* out) { *out << architecture_case_name(test); }
 
-std::vector<Case> every_case() {
-  std::vector<Case> cases;
+std::vector<ArchitectureCase> every_architecture_case() {
+  std::vector<ArchitectureCase> cases;
   for (const std::string& name : test::architecture_names()) {
     for (const char* const method : {"gptq:4:32:fast", "awq:4:32:fast", "rtn:4:32", "nf4", "int8"}) {
       cases.push_back({name, method});
@@ -120,17 +120,17 @@ std::string_view refusal_of(std::string_view architecture, std::string_view conf
 std::filesystem::path write_tokens(const std::filesystem::path& folder, size_t vocab_size) {
   constexpr size_t kSamples = 8;
   std::mt19937 rng(3);
-  std::vector<int32_t> ids(kSamples * kTokens);
+  std::vector<int32_t> ids(kSamples * kSampleTokens);
   for (int32_t& id : ids) id = static_cast<int32_t>(rng() % vocab_size);
   const std::filesystem::path path = folder / "tokens.safetensors";
-  EXPECT_TRUE(
-      write_safetensors(path, {{"input_ids", Tensor::of(DType::kI32, {kSamples, kTokens}, std::move(ids))}}));
+  EXPECT_TRUE(write_safetensors(
+      path, {{"input_ids", Tensor::of(DType::kI32, {kSamples, kSampleTokens}, std::move(ids))}}));
   return path;
 }
 
-class EveryArchitecture : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Every, EveryArchitecture, testing::ValuesIn(every_case()),
-                         [](const auto& test) { return case_name(test.param); });
+class EveryArchitecture : public testing::TestWithParam<ArchitectureCase> {};
+INSTANTIATE_TEST_SUITE_P(Every, EveryArchitecture, testing::ValuesIn(every_architecture_case()),
+                         [](const auto& test) { return architecture_case_name(test.param); });
 
 TEST_P(EveryArchitecture, IsQuantizedAndReadBack) {
   const Fitting fitting = fitting_of(GetParam().architecture);
@@ -167,7 +167,7 @@ TEST_P(EveryArchitecture, IsQuantizedAndReadBack) {
     EXPECT_EQ(codes.contains(slot.name), quantized) << slot.name;
   }
 
-  const std::vector<int32_t> tokens = some_tokens(source, kTokens);
+  const std::vector<int32_t> tokens = some_tokens(source, kSampleTokens);
   const std::vector<float> expected = logits_of(original, tokens);
   const double nothing = relative_difference(test::logits_without_linears(source, tokens), expected);
   const double difference = relative_difference(logits_of(written, tokens), expected);

@@ -50,13 +50,13 @@ struct Block {
 
 // mean |x| and Gram matrix of what a group reads. Experts see their own tokens each: of their inputs the
 // mean over all tokens.
-struct SharedInput {
+struct GroupInput {
   MatrixView<const float> gram;
   std::span<const float> mean_abs;
   std::vector<float> gram_sum = {}, mean_abs_sum = {};  // where there are several
 };
 
-std::optional<SharedInput> shared_input(const Block& block, const ScaleGroup& group) {
+std::optional<GroupInput> shared_input(const Block& block, const ScaleGroup& group) {
   std::vector<const AwqInput*> seen;
   size_t tokens = 0;
   for (const AwqInput& input : block.inputs) {
@@ -67,9 +67,9 @@ std::optional<SharedInput> shared_input(const Block& block, const ScaleGroup& gr
     tokens += input.tokens;
   }
   if (seen.empty()) return std::nullopt;
-  if (seen.size() == 1) return SharedInput{seen.front()->gram, seen.front()->mean_abs};
+  if (seen.size() == 1) return GroupInput{seen.front()->gram, seen.front()->mean_abs};
   const size_t n = seen.front()->mean_abs.size();
-  SharedInput shared;
+  GroupInput shared;
   shared.gram_sum.resize(n * n);
   shared.mean_abs_sum.resize(n);
   for (const AwqInput* const input : seen) {
@@ -114,7 +114,7 @@ Expected<std::optional<AwqScales>> search_scales(const Block& block, const Scale
     NIBBLE_TRY(weights.emplace_back(), tensors.weight(module));
   }
   if (weights.empty()) return std::optional<AwqScales>();
-  const std::optional<SharedInput> input = shared_input(block, group);
+  const std::optional<GroupInput> input = shared_input(block, group);
   if (!input) return std::optional<AwqScales>();
   const std::vector<double> importance = importance_of(weights, input->gram, block.pool);
   NIBBLE_TRY(AwqScales scales,

@@ -54,10 +54,10 @@ std::vector<std::string> skip_words(const ModelSource& source, const std::set<st
   return {words.begin(), words.end()};
 }
 
-using Grid = std::tuple<int, int64_t>;  // bits, group_size
+using BitsAndGroup = std::tuple<int, int64_t>;  // bits, group_size
 
-Grid most_common_grid(const ConversionPlan& plan) {
-  std::map<Grid, size_t> counts;
+BitsAndGroup most_common_grid(const ConversionPlan& plan) {
+  std::map<BitsAndGroup, size_t> counts;
   for (const auto& [name, module] : plan.modules) {
     if (is_stored(module)) counts[{module.bits, module.group_size}] += module.facts.is_head ? 1 : 2;
   }
@@ -86,7 +86,8 @@ QuantizationConfig gptq_config(const ModelSource& source, const ConversionPlan& 
     config.sym = config.sym && module.sym;
     config.desc_act = config.desc_act || module.ordered;
     config.lm_head = config.lm_head || module.facts.is_head;
-    if (Grid{module.bits, module.group_size} == Grid{config.bits, config.group_size}) continue;
+    if (BitsAndGroup{module.bits, module.group_size} == BitsAndGroup{config.bits, config.group_size})
+      continue;
     config.dynamic.push_back({.pattern = escape_pattern(name) + "$",
                               .overrides = {{"bits", module.bits}, {"group_size", module.group_size}}});
   }

@@ -42,21 +42,21 @@ const std::vector<Family>& families() {
   return all;
 }
 
-struct Case {
+struct ExpertCase {
   const Family* family;
   std::string method;  // as parse_method() reads it
 };
 
-std::string case_name(const Case& test) {
+std::string expert_case_name(const ExpertCase& test) {
   std::string name = std::string(test.family->architecture) + "_" + test.method;
   std::replace(name.begin(), name.end(), ':', '_');
   return name;
 }
 
-void PrintTo(const Case& test, std::ostream* out) { *out << case_name(test); }
+void PrintTo(const ExpertCase& test, std::ostream* out) { *out << expert_case_name(test); }
 
-std::vector<Case> every_case() {
-  std::vector<Case> cases;
+std::vector<ExpertCase> every_expert_case() {
+  std::vector<ExpertCase> cases;
   for (const Family& family : families()) {
     for (const char* const method : {"gptq:4:32:compat", "gptq:4:32:default", "gptq:3:32:best",
                                      "awq:4:16:compat", "awq:4:16:fast", "nf4", "int8"}) {
@@ -70,7 +70,7 @@ std::vector<Case> every_case() {
 // with 4 (another choice of experts is a large difference), and 0.10 with 8.
 double largest_difference(int bits) { return bits == 8 ? 0.15 : bits == 4 ? 0.5 : 0.7; }
 
-class Experts : public testing::TestWithParam<Case> {
+class Experts : public testing::TestWithParam<ExpertCase> {
  protected:
   Experts()
       : source_(test::random_model(GetParam().family->architecture, GetParam().family->sizes, folder_)) {}
@@ -103,8 +103,8 @@ class Experts : public testing::TestWithParam<Case> {
   const std::filesystem::path written_ = folder_.path() / "quantized";
 };
 
-INSTANTIATE_TEST_SUITE_P(Every, Experts, testing::ValuesIn(every_case()),
-                         [](const auto& test) { return case_name(test.param); });
+INSTANTIATE_TEST_SUITE_P(Every, Experts, testing::ValuesIn(every_expert_case()),
+                         [](const auto& test) { return expert_case_name(test.param); });
 
 TEST_P(Experts, AllBecomeCodesAndTheRouterDoesNot) {
   std::mt19937 rng(3);

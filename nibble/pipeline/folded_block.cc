@@ -8,7 +8,7 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kRowsPerTask = 16;
+constexpr size_t kFoldedRowsPerTask = 16;
 
 }  // namespace
 
@@ -97,7 +97,7 @@ Status FoldedBlock::divide_rows(const std::string& producer, std::span<const flo
   const Shape& shape = source_.slot(producer).shape;
   NIBBLE_CHECK(scales.size() <= shape[0]);
   const size_t first = shape[0] - scales.size();
-  pool.parallel_for(scales.size(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+  pool.parallel_for(scales.size(), kFoldedRowsPerTask, [&](size_t begin, size_t end, size_t) {
     for (size_t i = begin; i < end; ++i) {
       float* const row = weight->data() + (first + i) * shape[1];
       for (size_t c = 0; c < shape[1]; ++c) row[c] /= scales[i];
@@ -113,7 +113,7 @@ Status FoldedBlock::multiply_columns(const std::string& module, std::span<const 
   NIBBLE_TRY(std::vector<float>* const weight, change(module, ".weight"));
   const size_t columns = scales.size();
   NIBBLE_CHECK(source_.slot(module).shape[1] == columns);
-  pool.parallel_for(weight->size() / columns, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+  pool.parallel_for(weight->size() / columns, kFoldedRowsPerTask, [&](size_t begin, size_t end, size_t) {
     for (size_t r = begin; r < end; ++r) {
       float* const row = weight->data() + r * columns;
       for (size_t c = 0; c < columns; ++c) row[c] *= scales[c];

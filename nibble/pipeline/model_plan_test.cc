@@ -25,7 +25,7 @@ ModelPlan plan_of(const ModelSource& source, const ModelPlanOptions& options) {
   return plan.value_or(ModelPlan());
 }
 
-ModelSource tiny_llama() { return test::open_model(test::model_folder("tiny-llama").value()); }
+ModelSource tiny_llama_source() { return test::open_model(test::model_folder("tiny-llama").value()); }
 
 RunPlan run_of(const ModelSource& source, size_t context, size_t parallel = 1) {
   return plan_of(source,
@@ -78,7 +78,7 @@ TEST(ModelPlan, ANameSaysWhatAQuantizedModelIs) {
 }
 
 TEST(ModelPlan, FilesAreAsLargeAsForetold) {
-  const ModelSource source = tiny_llama();
+  const ModelSource source = tiny_llama_source();
   for (const char* name : {"nf4", "nf4-dq", "int8", "rtn:4:64", "rtn:3:32", "rtn:8:-1"}) {
     const Method method = parse_method(name).value();
     const ModelPlan plan = plan_of(source, {.methods = {method}});
@@ -97,7 +97,7 @@ TEST(ModelPlan, FilesAreAsLargeAsForetold) {
 }
 
 TEST(ModelPlan, EveryMethodHasARow) {
-  const ModelPlan plan = plan_of(tiny_llama(), {});
+  const ModelPlan plan = plan_of(tiny_llama_source(), {});
   std::vector<std::string> names;
   for (const PlanRow& row : plan.rows) {
     names.push_back(row.method);
@@ -111,7 +111,7 @@ TEST(ModelPlan, EveryMethodHasARow) {
 }
 
 TEST(ModelPlan, MemoryGrowsWithContextAndSequences) {
-  const ModelSource source = tiny_llama();
+  const ModelSource source = tiny_llama_source();
   EXPECT_EQ(plan_of(source, {}).context, 1024u);  // the model's
   size_t before = 0;
   for (const size_t context : {1u, 64u, 65u, 512u, 1024u}) {
@@ -137,7 +137,7 @@ TEST(ModelPlan, AWindowSparesReadingButNotMemory) {
 }
 
 TEST(ModelPlan, SaysWhatWouldFit) {
-  const ModelSource source = tiny_llama();
+  const ModelSource source = tiny_llama_source();
   const RunPlan run = run_of(source, 1024);
   ModelPlanOptions options = {.methods = parse_methods("float").value(), .max_memory = run.peak_memory};
   EXPECT_TRUE(check_any_runs(plan_of(source, options)).has_value());
@@ -174,7 +174,7 @@ TEST(ModelPlan, RefusesWhatTheModelCannotHave) {
 }
 
 TEST(ModelPlan, TheTableFitsATerminal) {
-  const std::string text = to_text(plan_of(tiny_llama(), {.max_memory = 40'000'000}));
+  const std::string text = to_text(plan_of(tiny_llama_source(), {.max_memory = 40'000'000}));
   size_t begin = text.find('\n');  // behind the model's name, which may be long
   for (size_t end; (end = text.find('\n', begin + 1)) != std::string::npos; begin = end) {
     EXPECT_LE(end - begin - 1, 80u) << text.substr(begin, end - begin);

@@ -16,8 +16,8 @@ namespace {
 // --- memory ---
 
 // Measured: the program and its libraries, and what a tokenizer holds for each byte of its file.
-constexpr size_t kProgramBytes = 15'000'000;
-constexpr size_t kTokenizerFactor = 3;
+constexpr size_t kRunProgramBytes = 15'000'000;
+constexpr size_t kRunTokenizerFactor = 3;
 // Pages that a read of a mapped file brings in with the one that was asked for ("fault around").
 constexpr size_t kFaultBytes = size_t{64} << 10;
 
@@ -321,7 +321,7 @@ RunPlan plan_run(const ModelSource& source, const StorageMap& storage, const Run
     }
   }
 
-  plan.program_bytes = kProgramBytes + kTokenizerFactor * source.tokenizer_bytes;
+  plan.program_bytes = kRunProgramBytes + kRunTokenizerFactor * source.tokenizer_bytes;
   plan.kv_bytes = settings.parallel * kv_cache_bytes(source.config, settings);
   const size_t tokens = std::max(settings.parallel, std::min(settings.prefill_chunk, settings.context));
   const ForwardShape shape = {source.spec, source.config, source.prefix_missing};

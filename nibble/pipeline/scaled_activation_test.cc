@@ -24,7 +24,7 @@ using test::some_tokens;
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr size_t kTokens = 24;
+constexpr size_t kScaledTokens = 24;
 
 // What Transformers calls the modules: AWQ_SCALES_MAPPINGS of its integrations/awq.py.
 const std::map<std::string, std::string> kScales = {
@@ -95,7 +95,7 @@ TEST(ScaledActivation, FoldingKeepsWhatTheModelComputes) {
 
     FloatTensors changed = std::move(block).take_changed();
     ASSERT_TRUE(changed.contains(tensor)) << name;
-    const std::vector<int32_t> tokens = some_tokens(source, kTokens);
+    const std::vector<int32_t> tokens = some_tokens(source, kScaledTokens);
     const std::vector<float> expected = test::logits_with(source, {}, tokens);
     EXPECT_LT(relative_difference(test::logits_with(source, changed, tokens), expected), 1e-5) << name;
     changed.erase(tensor);
@@ -108,7 +108,7 @@ class QuantizedBloom : public testing::Test {
  protected:
   void SetUp() override {
     const ModelSource source = test::open_architecture("bloom");
-    tokens_ = some_tokens(source, kTokens);
+    tokens_ = some_tokens(source, kScaledTokens);
     quantize(source.files, "awq:compat", folder_.path() / "awq", false);
   }
   void quantize(const ModelFiles& files, std::string_view name, const std::filesystem::path& out,
@@ -118,12 +118,12 @@ class QuantizedBloom : public testing::Test {
     if (auto* const gptq = std::get_if<GPTQConfig>(&options.config)) gptq->group_size = 32;
     options.effort = name == "awq:compat" ? Effort::kCompat : Effort::kDefault;
     const ModelSource source = ModelSource::open(files).value();
-    std::vector<int32_t> ids(8 * kTokens);
+    std::vector<int32_t> ids(8 * kScaledTokens);
     std::mt19937 rng(3);
     for (int32_t& id : ids) id = static_cast<int32_t>(rng() % source.config.vocab_size);
     const auto data = folder_.path() / "tokens.safetensors";
-    ASSERT_TRUE(
-        write_safetensors(data, {{"input_ids", Tensor::of(DType::kI32, {8, kTokens}, std::move(ids))}}));
+    ASSERT_TRUE(write_safetensors(
+        data, {{"input_ids", Tensor::of(DType::kI32, {8, kScaledTokens}, std::move(ids))}}));
     options.dataset = {{data, {}}};
     options.check = false;  // it needs text
     options.from_quantized = from_quantized;

@@ -34,7 +34,7 @@ std::string sha_of_codes(const SolvedWeight& solved) {
   return sha256(std::as_bytes(std::span(solved.weight.codes)));
 }
 
-SolvedWeight must(Expected<SolvedWeight> solved) {
+SolvedWeight solved_or_fail(Expected<SolvedWeight> solved) {
   if (!solved) throw std::runtime_error(to_string(solved.error()));
   return std::move(*solved);
 }
@@ -210,7 +210,8 @@ class Reference {
 
 void expect_agree(const TestMatrix& weight, const TestMatrix& hessian, const GptqSettings& settings) {
   ThreadPool pool(2);
-  const SolvedWeight solved = must(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
+  const SolvedWeight solved =
+      solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
   EXPECT_FALSE(solved.rounded_to_nearest);
   const std::vector<uint8_t> expected = Reference(weight, hessian, settings).codes();
   size_t different = 0;
@@ -234,7 +235,7 @@ class OriginalVectors : public testing::Test {
   SolvedWeight solve(GptqSettings settings) {
     settings.damp_percent = 0.01;
     settings.act_group_aware = false;
-    return must(quantize_gptq_compat(weight_.view(), hessian_.view(), settings, pool_));
+    return solved_or_fail(quantize_gptq_compat(weight_.view(), hessian_.view(), settings, pool_));
   }
 
   static std::vector<uint32_t> words(const SolvedWeight& solved, size_t count) {
@@ -329,8 +330,8 @@ TEST_F(OriginalVectors, DeadInputBecomesZero) {
 
 TEST_F(OriginalVectors, SurviveTheLayoutOnDisk) {
   TestMatrix weight = formula_weight(32, 32);
-  const SolvedWeight solved =
-      must(quantize_gptq_compat(weight.view(), hessian_.view(), {.group_size = 16, .desc_act = true}, pool_));
+  const SolvedWeight solved = solved_or_fail(
+      quantize_gptq_compat(weight.view(), hessian_.view(), {.group_size = 16, .desc_act = true}, pool_));
   EXPECT_TRUE(encode_affine(solved.weight, AffineLayout::kGptq).has_value());
 }
 
@@ -374,11 +375,11 @@ TEST_P(GptqCompatCases, GiveTheSameBytesForAnyNumberOfThreads) {
   const TestMatrix hessian = second_moments(correlated_inputs(300, GetParam().in_features, 4), 2.0 / 300);
   ThreadPool one(1);
   const SolvedWeight expected =
-      must(quantize_gptq_compat(weight.view(), hessian.view(), GetParam().settings, one));
+      solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), GetParam().settings, one));
   for (const size_t threads : {size_t{2}, size_t{3}}) {
     ThreadPool pool(threads);
     const SolvedWeight solved =
-        must(quantize_gptq_compat(weight.view(), hessian.view(), GetParam().settings, pool));
+        solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), GetParam().settings, pool));
     EXPECT_EQ(solved.weight.codes, expected.weight.codes);
     EXPECT_EQ(solved.weight.scales, expected.weight.scales);
     EXPECT_EQ(solved.weight.zeros, expected.weight.zeros);
@@ -409,11 +410,11 @@ TEST(GptqCompat, LossIsThatOfTheDequantizedWeight) {
   const TestMatrix weight = random_matrix(24, 700, 5);  // more columns than are multiplied at a time
   const TestMatrix hessian = second_moments(correlated_inputs(900, 700, 6), 2.0 / 900);
   ThreadPool pool(2);
-  const SolvedWeight solved = must(quantize_gptq_compat(weight.view(), hessian.view(), {}, pool));
+  const SolvedWeight solved = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {}, pool));
   const double expected = plain_loss(weight, hessian, solved.weight);
   EXPECT_NEAR(solved.loss, expected, 1e-5 * expected);
   EXPECT_EQ(solved.damp, 0.05);
-  const SolvedWeight nearest = must(round_to_nearest(weight.view(), {}, pool));
+  const SolvedWeight nearest = solved_or_fail(round_to_nearest(weight.view(), {}, pool));
   EXPECT_LT(solved.loss, 0.8 * plain_loss(weight, hessian, nearest.weight));
   for (const float scale : solved.weight.scales) EXPECT_EQ(fp16_to_float(float_to_fp16(scale)), scale);
 }
@@ -422,8 +423,8 @@ TEST(GptqCompat, ActivationOrderDequantizesThroughGIdx) {
   const TestMatrix weight = random_matrix(16, 128, 7);
   const TestMatrix hessian = second_moments(correlated_inputs(300, 128, 8), 1.0);
   ThreadPool pool(2);
-  const SolvedWeight solved =
-      must(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 32, .desc_act = true}, pool));
+  const SolvedWeight solved = solved_or_fail(
+      quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 32, .desc_act = true}, pool));
   ASSERT_EQ(solved.weight.g_idx.size(), 128u);
   std::vector<size_t> counts(4);
   for (const uint32_t group : solved.weight.g_idx) ++counts.at(group);
@@ -440,7 +441,7 @@ TEST(GptqCompat, RowsOfZerosAndRowsWithoutNegativeWeights) {
   const TestMatrix hessian = second_moments(correlated_inputs(200, 64, 10), 1.0);
   ThreadPool pool(1);
   const SolvedWeight solved =
-      must(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 0}, pool));
+      solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 0}, pool));
   for (size_t i = 0; i < 64; ++i) EXPECT_EQ(solved.weight.codes[64 + i], 8);
   const float largest = *std::max_element(weight.values.begin() + 128, weight.values.begin() + 192);
   EXPECT_EQ(solved.weight.scales[2], fp16_to_float(float_to_fp16(largest / 15.f)));
@@ -461,8 +462,8 @@ TEST(GptqCompat, ClipSearchChangesTheGrids) {
   const GptqSettings plain{.bits = 3, .group_size = 64};
   GptqSettings clipped = plain;
   clipped.mse = 2.4;
-  const SolvedWeight a = must(quantize_gptq_compat(weight.view(), hessian.view(), plain, pool));
-  const SolvedWeight b = must(quantize_gptq_compat(weight.view(), hessian.view(), clipped, pool));
+  const SolvedWeight a = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), plain, pool));
+  const SolvedWeight b = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), clipped, pool));
   EXPECT_LT(b.loss, a.loss);
 }
 
@@ -472,7 +473,7 @@ TEST(GptqCompatDamping, GrowsUntilTheHessianCanBeFactored) {
   const TestMatrix weight = random_matrix(3, 2, 15);
   ThreadPool pool(1);
   const SolvedWeight solved =
-      must(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 2}, pool));
+      solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 2}, pool));
   EXPECT_NEAR(solved.damp, 0.2, 1e-9);
   EXPECT_FALSE(solved.rounded_to_nearest);
 }
@@ -483,7 +484,7 @@ TEST(GptqCompatDamping, RaisesTheDiagonalWhereDampingDoesNotHelp) {
   const TestMatrix weight = random_matrix(3, 2, 16);
   ThreadPool pool(1);
   const SolvedWeight solved =
-      must(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 2}, pool));
+      solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 2}, pool));
   EXPECT_EQ(solved.damp, 0.05);
   EXPECT_FALSE(solved.rounded_to_nearest);
 }
@@ -491,7 +492,7 @@ TEST(GptqCompatDamping, RaisesTheDiagonalWhereDampingDoesNotHelp) {
 TEST(GptqCompat, RoundsToNearestWhereNothingCanBeFactored) {
   const TestMatrix weight = random_matrix(5, 64, 17);
   ThreadPool pool(2);
-  const SolvedWeight nearest = must(round_to_nearest(weight.view(), {.group_size = 16}, pool));
+  const SolvedWeight nearest = solved_or_fail(round_to_nearest(weight.view(), {.group_size = 16}, pool));
   TestMatrix indefinite(64, 64);
   for (size_t i = 0; i < 64; ++i) indefinite.at(i, 63 - i) = 5.f;
   for (size_t i = 0; i < 64; ++i) indefinite.at(i, i) = 1.f;
@@ -501,7 +502,7 @@ TEST(GptqCompat, RoundsToNearestWhereNothingCanBeFactored) {
   infinite.at(3, 4) = infinite.at(4, 3) = std::numeric_limits<float>::infinity();
   for (const TestMatrix& hessian : {indefinite, nan, infinite, TestMatrix(64, 64)}) {
     const SolvedWeight solved =
-        must(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 16}, pool));
+        solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {.group_size = 16}, pool));
     EXPECT_TRUE(solved.rounded_to_nearest);
     EXPECT_EQ(solved.weight.codes, nearest.weight.codes);
     EXPECT_EQ(solved.weight.scales, nearest.weight.scales);
@@ -513,7 +514,7 @@ TEST(GptqCompat, RoundsToNearestWhereTheLossIsNotANumber) {
   weight.at(2, 7) = std::numeric_limits<float>::quiet_NaN();
   const TestMatrix hessian = second_moments(correlated_inputs(200, 64, 20), 1.0);
   ThreadPool pool(2);
-  const SolvedWeight solved = must(quantize_gptq_compat(weight.view(), hessian.view(), {}, pool));
+  const SolvedWeight solved = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), {}, pool));
   EXPECT_TRUE(solved.rounded_to_nearest);
 }
 
@@ -523,10 +524,10 @@ TEST(GptqCompat, AvoidsZeroPointsThatTheLayoutCannotStore) {
   const TestMatrix hessian = second_moments(correlated_inputs(200, 64, 22), 1.0);
   ThreadPool pool(2);
   GptqSettings settings{.group_size = 32, .sym = false};
-  SolvedWeight solved = must(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
+  SolvedWeight solved = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
   EXPECT_FALSE(encode_affine(solved.weight, AffineLayout::kGptq).has_value());
   settings.zero_may_be_0 = false;
-  solved = must(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
+  solved = solved_or_fail(quantize_gptq_compat(weight.view(), hessian.view(), settings, pool));
   EXPECT_TRUE(encode_affine(solved.weight, AffineLayout::kGptq).has_value());
 }
 

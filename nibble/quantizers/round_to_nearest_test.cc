@@ -12,7 +12,7 @@
 namespace nibble {
 namespace {
 
-SolvedWeight must(Expected<SolvedWeight> solved) {
+SolvedWeight rounded_or_fail(Expected<SolvedWeight> solved) {
   if (!solved) throw std::runtime_error(to_string(solved.error()));
   return std::move(*solved);
 }
@@ -25,7 +25,8 @@ TEST(RoundToNearest, TakesTheNearestCodeOfEachGroup) {
   const TestMatrix weight = random_matrix(9, 70, 24);
   for (const bool sym : {true, false}) {
     ThreadPool pool(2);
-    const SolvedWeight solved = must(round_to_nearest(weight.view(), {.group_size = 32, .sym = sym}, pool));
+    const SolvedWeight solved =
+        rounded_or_fail(round_to_nearest(weight.view(), {.group_size = 32, .sym = sym}, pool));
     EXPECT_TRUE(solved.rounded_to_nearest);
     EXPECT_EQ(solved.weight.num_groups, 3u);
     std::vector<float> values(weight.values.size());
@@ -47,8 +48,8 @@ TEST(RoundToNearest, OfStoredWeightsIsThatOfTheirFloats) {
       ThreadPool one(1);
       ThreadPool three(3);
       const SolvedWeight expected =
-          must(round_to_nearest(MatrixView<const float>(floats.data(), 37, 70), settings, one));
-      const SolvedWeight solved = must(round_to_nearest(stored, settings, three));
+          rounded_or_fail(round_to_nearest(MatrixView<const float>(floats.data(), 37, 70), settings, one));
+      const SolvedWeight solved = rounded_or_fail(round_to_nearest(stored, settings, three));
       EXPECT_EQ(solved.weight.codes, expected.weight.codes) << dtype_name(dtype) << ", " << bits << " bits";
       EXPECT_EQ(solved.weight.scales, expected.weight.scales);
       EXPECT_EQ(solved.weight.zeros, expected.weight.zeros);

@@ -60,7 +60,7 @@ std::string row(const Candidate& candidate, size_t index, const Layout& layout, 
   return out + "</g>";
 }
 
-std::string draw(const Report& report, const Figure& figure, const Layout& layout) {
+std::string draw_memory(const Report& report, const Figure& figure, const Layout& layout) {
   const double longest = longest_bar(report);
   const double pixels_per_byte = longest > 0 ? (layout.width - 2) / longest : 0;
   const bool limited = is_known(report.memory_limit);
@@ -102,7 +102,7 @@ Figure memory_bars(const Report& report) {
   }
   if (figure.rows.empty()) return figure;
   figure.caption = "The most that the process held while it answered (pale), and the weights in it (solid).";
-  for (const Layout& layout : kLayouts) figure.picture += draw(report, figure, layout);
+  for (const Layout& layout : kLayouts) figure.picture += draw_memory(report, figure, layout);
   return figure;
 }
 

@@ -14,7 +14,7 @@
 namespace nibble::report {
 namespace {
 
-constexpr double kRow = 40, kTop = 22, kDots = 26, kZeroLane = 26;
+constexpr double kDotRow = 40, kDotTop = 22, kDots = 26, kDotZeroLane = 26;
 
 struct Mark {
   const char* name;
@@ -67,18 +67,18 @@ std::string mark_names(const KlPercentiles& kl, const Scale& scale, double y, do
   return out;
 }
 
-std::string draw(const Report& report, const Figure& figure, const Layout& layout) {
+std::string draw_percentiles(const Report& report, const Figure& figure, const Layout& layout) {
   std::vector<double> values;
   for (const Candidate& candidate : report.candidates) {
     if (!has_percentiles(candidate)) continue;
     for (const Mark& mark : kMarks) values.push_back(candidate.kl_percentiles.*mark.value);
   }
-  const Scale scale = log_scale(values, 6, layout.width - 6, kZeroLane);
+  const Scale scale = log_scale(values, 6, layout.width - 6, kDotZeroLane);
   const double rows = static_cast<double>(figure.rows.size());
-  const double bottom = kTop + rows * kRow;
+  const double bottom = kDotTop + rows * kDotRow;
   std::string content;
   for (const double tick : scale.ticks(6)) {
-    content += svg_line("grid", scale.at(tick), kTop, scale.at(tick), bottom);
+    content += svg_line("grid", scale.at(tick), kDotTop, scale.at(tick), bottom);
     const double x = scale.at(tick);
     const char* const anchor = x < 24 ? "start" : x > layout.width - 24 ? "end" : "middle";
     content += svg_text("tick", x, bottom + 16, anchor, format_tick(tick));
@@ -86,17 +86,17 @@ std::string draw(const Report& report, const Figure& figure, const Layout& layou
   if (scale.zero != scale.from) content += svg_text("tick", scale.zero, bottom + 16, "middle", "0");
   content += svg_text("axis-title", layout.width, bottom + 34, "end",
                       "KL divergence of single words, nats ← better");
-  double top = kTop;
+  double top = kDotTop;
   for (size_t i = 0; i < report.candidates.size(); ++i) {
     const Candidate& candidate = report.candidates[i];
     if (!has_percentiles(candidate)) continue;
-    if (top == kTop) content += mark_names(candidate.kl_percentiles, scale, 12, layout.width);
+    if (top == kDotTop) content += mark_names(candidate.kl_percentiles, scale, 12, layout.width);
     content += fmt::format(R"(<g class="row {}{}" data-candidate="{}">)", family_class(candidate.family),
                            candidate.is_choice ? " choice" : "", i);
     content +=
         svg_text("label", 0, top + 13, "start", shorten(one_line(candidate.label), layout.label_columns));
     content += dots(candidate.kl_percentiles, scale, top + kDots) + "</g>";
-    top += kRow;
+    top += kDotRow;
   }
   return svg_picture({.id = fmt::format("{}-{}", figure.id, layout.name),
                       .layout = layout.name,
@@ -125,8 +125,8 @@ Figure kl_percentiles(const Report& report) {
       "A mean hides its tail. The dot is the word in the middle, the notches are those that 10, 1 and 0.1 % "
       "of "
       "the words go beyond, the ring is the worst one.";
-  for (const Layout& layout : kLayouts) figure.picture += draw(report, figure, layout);
-  figure.picture += draw(report, figure, kFullWidth);
+  for (const Layout& layout : kLayouts) figure.picture += draw_percentiles(report, figure, layout);
+  figure.picture += draw_percentiles(report, figure, kFullWidth);
   return figure;
 }
 

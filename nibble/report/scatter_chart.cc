@@ -32,7 +32,7 @@ struct Frame {
   double left, right, top, bottom;
 };
 
-constexpr double kHeight = 350, kRadius = 5.5, kZeroLane = 30;
+constexpr double kScatterHeight = 350, kRadius = 5.5, kScatterZeroLane = 30;
 
 // Points that no other one beats in both x and y, from the best x to the best y.
 std::vector<const Point*> pareto_front(const Scatter& scatter) {
@@ -59,7 +59,7 @@ Scale scale_of(const Scatter& scatter, bool y_axis, double from, double to) {
     if (!log || m.low > m.value / 10) values.push_back(m.low);
     values.push_back(m.value > 0 || !log ? m.high : kNotMeasured);
   }
-  return log ? log_scale(values, from, to, kZeroLane) : linear_scale(values, from, to);
+  return log ? log_scale(values, from, to, kScatterZeroLane) : linear_scale(values, from, to);
 }
 
 // Widths that people know.
@@ -208,8 +208,8 @@ std::string point_markup(const Report& report, const Scatter& scatter, const Poi
   return out + "</g>";
 }
 
-std::string draw(const Report& report, const Scatter& scatter, const Layout& layout) {
-  const Frame frame{.left = 52, .right = layout.width - 18, .top = 26, .bottom = kHeight - 44};
+std::string draw_scatter(const Report& report, const Scatter& scatter, const Layout& layout) {
+  const Frame frame{.left = 52, .right = layout.width - 18, .top = 26, .bottom = kScatterHeight - 44};
   const Scale x = scale_of(scatter, false, frame.left, frame.right);
   const Scale y = scale_of(scatter, true, frame.bottom, frame.top);
   std::string content = axes(scatter, frame, x, y);
@@ -221,7 +221,7 @@ std::string draw(const Report& report, const Scatter& scatter, const Layout& lay
   return svg_picture({.id = fmt::format("{}-{}", scatter.id, layout.name),
                       .layout = layout.name,
                       .width = layout.width,
-                      .height = kHeight,
+                      .height = kScatterHeight,
                       .title = scatter.title,
                       .description = scatter.description,
                       .has_points = true,
@@ -253,7 +253,7 @@ Figure make_figure(const Report& report, Scatter scatter, std::string caption) {
   }
   scatter.description =
       fmt::format("{} The same numbers are in the table below the picture.", figure.caption);
-  for (const Layout& layout : kLayouts) figure.picture += draw(report, scatter, layout);
+  for (const Layout& layout : kLayouts) figure.picture += draw_scatter(report, scatter, layout);
   figure.head = {"", scatter.x_title, scatter.y_title};
   for (const Point& point : scatter.points) {
     figure.rows.push_back(

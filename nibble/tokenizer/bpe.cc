@@ -2,74 +2,22 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <functional>
 #include <queue>
 #include <utility>
 
 #include "nibble/tokenizer/json_fields.h"
+#include "nibble/tokenizer/merge_table.h"
 #include "nibble/tokenizer/unicode.h"
 
 namespace nibble {
 namespace {
 
-constexpr int32_t kNone = -1;
-
-struct Merge {
-  uint32_t rank = 0;
-  int32_t id = kNone;  // of the joined token
-};
-
-// From a pair of ids to its merge: open addressing, since this lookup is most of the work.
-class MergeTable {
- public:
-  explicit MergeTable(size_t count) : slots_(std::bit_ceil(2 * count + 2)), mask_(slots_.size() - 1) {}
-
-  // A pair that is there already gets the later rank, as in the original.
-  void insert(int32_t left, int32_t right, Merge merge) {
-    const uint64_t key = make_key(left, right);
-    Slot* slot = &slots_[hash(key) & mask_];
-    while (slot->merge.id != kNone && slot->key != key) slot = next(slot);
-    *slot = {key, merge};
-  }
-
-  // Null if the two do not join.
-  const Merge* find(int32_t left, int32_t right) const {
-    const uint64_t key = make_key(left, right);
-    for (const Slot* slot = &slots_[hash(key) & mask_]; slot->merge.id != kNone; slot = next(slot)) {
-      if (slot->key == key) return &slot->merge;
-    }
-    return nullptr;
-  }
-
- private:
-  struct Slot {
-    uint64_t key = 0;
-    Merge merge;
-  };
-
-  static uint64_t make_key(int32_t left, int32_t right) {
-    return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
-  }
-  static size_t hash(uint64_t key) {  // the finalizer of MurmurHash3
-    key = (key ^ (key >> 33)) * 0xFF51AFD7ED558CCDu;
-    key = (key ^ (key >> 33)) * 0xC4CEB9FE1A85EC53u;
-    return key ^ (key >> 33);
-  }
-  template <class S>
-  S* next(S* slot) const {
-    return slot + 1 == slots_.data() + slots_.size() ? slot - mask_ : slot + 1;
-  }
-
-  std::vector<Slot> slots_;
-  size_t mask_;
-};
-
 // A part of a word: a token, with its neighbours. size 0: joined to the part before it.
 struct Symbol {
   int32_t id = 0;
-  int32_t prev = kNone;
-  int32_t next = kNone;
+  int32_t prev = kNoToken;
+  int32_t next = kNoToken;
   uint32_t size = 0;  // bytes
 };
 
@@ -172,10 +120,10 @@ Expected<BpeModel> BpeModel::parse(const Json& json) {
   for (char32_t c = 0; c < tables->short_symbols.size(); ++c) {
     std::string character;
     append_utf8(character, c);
-    tables->short_symbols[c] = tables->vocabulary.find(character).value_or(kNone);
+    tables->short_symbols[c] = tables->vocabulary.find(character).value_or(kNoToken);
   }
   for (size_t byte = 0; byte < tables->byte_tokens.size(); ++byte) {
-    tables->byte_tokens[byte] = tables->vocabulary.find(fmt::format("<0x{:02X}>", byte)).value_or(kNone);
+    tables->byte_tokens[byte] = tables->vocabulary.find(fmt::format("<0x{:02X}>", byte)).value_or(kNoToken);
   }
   return BpeModel(std::move(tables));
 }
@@ -187,7 +135,7 @@ std::optional<int32_t> BpeModel::Tables::symbol_of(std::string_view character, b
     const char32_t c = decode_utf8(character, 0).value;
     if (c < short_symbols.size()) {
       const int32_t id = short_symbols[c];
-      return id == kNone ? std::nullopt : std::optional(id);
+      return id == kNoToken ? std::nullopt : std::optional(id);
     }
     return vocabulary.find(character);
   }
@@ -205,7 +153,7 @@ void BpeModel::Tables::split(std::string_view word, std::vector<Symbol>& symbols
   const auto add = [&](int32_t id, size_t bytes) {
     const auto index = static_cast<int32_t>(symbols.size());
     if (!symbols.empty()) symbols.back().next = index;
-    symbols.push_back({id, index - 1, kNone, static_cast<uint32_t>(bytes)});
+    symbols.push_back({id, index - 1, kNoToken, static_cast<uint32_t>(bytes)});
   };
   const auto flush_unknown = [&] {
     if (unknown) add(*unk_id, *unknown);
@@ -221,7 +169,9 @@ void BpeModel::Tables::split(std::string_view word, std::vector<Symbol>& symbols
       add(*id, size);
       continue;
     }
-    const auto has_token = [&](char byte) { return byte_tokens[static_cast<unsigned char>(byte)] != kNone; };
+    const auto has_token = [&](char byte) {
+      return byte_tokens[static_cast<unsigned char>(byte)] != kNoToken;
+    };
     if (byte_fallback && std::all_of(spelt.begin(), spelt.end(), has_token)) {
       // A growing unk_token is not finished here: it lands behind the bytes, as in the original.
       for (const char byte : spelt) add(byte_tokens[static_cast<unsigned char>(byte)], 1);
@@ -253,7 +203,7 @@ void BpeModel::Tables::merge(std::vector<Symbol>& symbols) const {
     const int32_t merged = merged_id[queue.top() >> 32];
     queue.pop();
     Symbol& left = symbols[position];
-    if (left.size == 0 || left.next == kNone) continue;
+    if (left.size == 0 || left.next == kNoToken) continue;
     Symbol& right = symbols[static_cast<size_t>(left.next)];
     // The pair may have changed since; what counts is that it still makes the same token.
     const Merge* current = merges.find(left.id, right.id);
@@ -262,11 +212,11 @@ void BpeModel::Tables::merge(std::vector<Symbol>& symbols) const {
     left.size += right.size;
     left.next = right.next;
     right.size = 0;
-    if (left.next != kNone) symbols[static_cast<size_t>(left.next)].prev = static_cast<int32_t>(position);
-    if (left.prev != kNone) {
+    if (left.next != kNoToken) symbols[static_cast<size_t>(left.next)].prev = static_cast<int32_t>(position);
+    if (left.prev != kNoToken) {
       if (const auto next = candidate(static_cast<size_t>(left.prev), position)) queue.push(*next);
     }
-    if (left.next != kNone) {
+    if (left.next != kNoToken) {
       if (const auto next = candidate(position, static_cast<size_t>(left.next))) queue.push(*next);
     }
   }

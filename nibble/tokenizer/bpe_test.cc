@@ -14,14 +14,14 @@ namespace {
 
 using testing::ElementsAre;
 
-Json model(const std::vector<std::string>& tokens, const std::vector<std::string>& merges) {
+Json bpe_model(const std::vector<std::string>& tokens, const std::vector<std::string>& merges) {
   Json vocab = Json::object();
   for (size_t i = 0; i < tokens.size(); ++i) vocab[tokens[i]] = i;
   return {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}};
 }
 
 // Spellings of the tokens; the bytes that each covers must add up.
-std::vector<std::string> spell(const Json& json, std::string_view word) {
+std::vector<std::string> spell_bpe(const Json& json, std::string_view word) {
   const auto bpe = BpeModel::parse(json);
   if (!bpe) return {to_string(bpe.error())};
   std::vector<ModelToken> tokens;
@@ -32,52 +32,54 @@ std::vector<std::string> spell(const Json& json, std::string_view word) {
 }
 
 TEST(Bpe, TheLowestRankGoesFirst) {
-  EXPECT_THAT(spell(model({"a", "b", "c", "ab", "bc"}, {"b c", "a b"}), "abc"), ElementsAre("a", "bc"));
-  EXPECT_THAT(spell(model({"a", "b", "c", "ab", "bc"}, {"a b", "b c"}), "abc"), ElementsAre("ab", "c"));
+  EXPECT_THAT(spell_bpe(bpe_model({"a", "b", "c", "ab", "bc"}, {"b c", "a b"}), "abc"),
+              ElementsAre("a", "bc"));
+  EXPECT_THAT(spell_bpe(bpe_model({"a", "b", "c", "ab", "bc"}, {"a b", "b c"}), "abc"),
+              ElementsAre("ab", "c"));
 }
 
 TEST(Bpe, MergesMayBePairs) {
-  Json json = model({"a", "b", "ab"}, {});
+  Json json = bpe_model({"a", "b", "ab"}, {});
   json["merges"] = Json::array({Json::array({"a", "b"})});
-  EXPECT_THAT(spell(json, "ab"), ElementsAre("ab"));
+  EXPECT_THAT(spell_bpe(json, "ab"), ElementsAre("ab"));
 }
 
 TEST(Bpe, EqualPairsMergeFromTheLeft) {
-  EXPECT_THAT(spell(model({"a", "aa"}, {"a a"}), "aaa"), ElementsAre("aa", "a"));
+  EXPECT_THAT(spell_bpe(bpe_model({"a", "aa"}, {"a a"}), "aaa"), ElementsAre("aa", "a"));
 }
 
 TEST(Bpe, UnknownCharactersAreLostWithoutUnkToken) {
-  EXPECT_THAT(spell(model({"a", "b", "ab"}, {"a b"}), "axb"), ElementsAre("ab"));
+  EXPECT_THAT(spell_bpe(bpe_model({"a", "b", "ab"}, {"a b"}), "axb"), ElementsAre("ab"));
 }
 
 TEST(Bpe, UnkTokensFuseOnlyOnRequest) {
-  Json json = model({"a", "<unk>"}, {});
+  Json json = bpe_model({"a", "<unk>"}, {});
   json["unk_token"] = "<unk>";
-  EXPECT_THAT(spell(json, "axya"), ElementsAre("a", "<unk>", "<unk>", "a"));
+  EXPECT_THAT(spell_bpe(json, "axya"), ElementsAre("a", "<unk>", "<unk>", "a"));
   json["fuse_unk"] = true;
-  EXPECT_THAT(spell(json, "axya"), ElementsAre("a", "<unk>", "a"));
+  EXPECT_THAT(spell_bpe(json, "axya"), ElementsAre("a", "<unk>", "a"));
 }
 
 TEST(Bpe, ByteFallbackNeedsAllBytes) {
-  Json json = model({"a", "<unk>", "<0xC3>", "<0xA9>"}, {});
+  Json json = bpe_model({"a", "<unk>", "<0xC3>", "<0xA9>"}, {});
   json["unk_token"] = "<unk>";
   json["byte_fallback"] = true;
-  EXPECT_THAT(spell(json, "a\xC3\xA9"), ElementsAre("a", "<0xC3>", "<0xA9>"));
-  EXPECT_THAT(spell(json, "a\xC3\xA8"), ElementsAre("a", "<unk>"));
+  EXPECT_THAT(spell_bpe(json, "a\xC3\xA9"), ElementsAre("a", "<0xC3>", "<0xA9>"));
+  EXPECT_THAT(spell_bpe(json, "a\xC3\xA8"), ElementsAre("a", "<unk>"));
 }
 
 TEST(Bpe, IgnoreMergesTakesWholeWords) {
-  Json json = model({"a", "b", "c", "abc"}, {});
-  EXPECT_THAT(spell(json, "abc"), ElementsAre("a", "b", "c"));
+  Json json = bpe_model({"a", "b", "c", "abc"}, {});
+  EXPECT_THAT(spell_bpe(json, "abc"), ElementsAre("a", "b", "c"));
   json["ignore_merges"] = true;
-  EXPECT_THAT(spell(json, "abc"), ElementsAre("abc"));
+  EXPECT_THAT(spell_bpe(json, "abc"), ElementsAre("abc"));
 }
 
 TEST(Bpe, PrefixAndSuffixMarkTheInsideAndTheEnd) {
-  Json json = model({"a", "##b", "##c</w>", "ab", "abc</w>"}, {"a ##b", "ab ##c</w>"});
+  Json json = bpe_model({"a", "##b", "##c</w>", "ab", "abc</w>"}, {"a ##b", "ab ##c</w>"});
   json["continuing_subword_prefix"] = "##";
   json["end_of_word_suffix"] = "</w>";
-  EXPECT_THAT(spell(json, "abc"), ElementsAre("abc</w>"));
+  EXPECT_THAT(spell_bpe(json, "abc"), ElementsAre("abc</w>"));
 }
 
 // Joins the leftmost of the lowest-ranked pairs until none is left: the definition, in O(n^2).
@@ -115,7 +117,7 @@ RC_GTEST_PROP(Bpe, HeapAndDefinitionAgree, ()) {
   const auto word = *rc::gen::container<std::string>(rc::gen::element('a', 'b', 'c'));
   std::vector<std::string> letters;
   for (const char c : word) letters.emplace_back(1, c);
-  RC_ASSERT(spell(model(tokens, merges), word) == merge_slowly(letters, merges));
+  RC_ASSERT(spell_bpe(bpe_model(tokens, merges), word) == merge_slowly(letters, merges));
 }
 
 TEST(Bpe, AMegabyteOfOneCharacterIsFast) {
@@ -126,7 +128,7 @@ TEST(Bpe, AMegabyteOfOneCharacterIsFast) {
     merges.push_back(tokens.back() + " " + tokens.back());
     tokens.push_back(tokens.back() + tokens.back());
   }
-  const auto bpe = BpeModel::parse(model(tokens, merges));
+  const auto bpe = BpeModel::parse(bpe_model(tokens, merges));
   ASSERT_TRUE(bpe) << to_string(bpe.error());
   const std::string word(size_t{1} << 20, 'a');
   const auto start = std::chrono::steady_clock::now();

@@ -20,7 +20,7 @@ namespace {
 
 using PieceType = SentencePieceModel::PieceType;
 
-constexpr std::string_view kSpace = "\u2581";
+constexpr std::string_view kPieceSpace = "\u2581";
 
 Json replace_string(std::string_view from, std::string_view to) {
   return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
@@ -68,11 +68,6 @@ Json make_merges(const TokenIds& vocab, const std::vector<bool>& mergeable, cons
   return merges;
 }
 
-size_t count_chars(std::string_view text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return !is_utf8_continuation(c); }));
-}
-
 Json bpe(const TokenIds& vocab, Json merges, bool byte_fallback, Json unk_token, bool ignore_merges) {
   return {{"type", "BPE"},
           {"vocab", vocab_json(vocab)},
@@ -85,9 +80,8 @@ Json bpe(const TokenIds& vocab, Json merges, bool byte_fallback, Json unk_token,
 
 // The regular expression that matches any of the texts, the longest first.
 std::string any_of(std::vector<std::string> texts) {
-  std::stable_sort(texts.begin(), texts.end(), [](const std::string& a, const std::string& b) {
-    return count_chars(a) > count_chars(b);
-  });
+  std::stable_sort(texts.begin(), texts.end(),
+                   [](const std::string& a, const std::string& b) { return count_utf8(a) > count_utf8(b); });
   std::string pattern;
   for (const std::string& text : texts) {
     if (!pattern.empty()) pattern += '|';
@@ -101,7 +95,7 @@ std::string any_of(std::vector<std::string> texts) {
 }
 
 Json decoder_of(bool byte_fallback, bool strips_prefix) {
-  Json list = Json::array({replace_string(kSpace, " ")});
+  Json list = Json::array({replace_string(kPieceSpace, " ")});
   if (byte_fallback) list.push_back({{"type", "ByteFallback"}});
   if (byte_fallback || strips_prefix) list.push_back({{"type", "Fuse"}});
   if (strips_prefix) list.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
@@ -109,7 +103,7 @@ Json decoder_of(bool byte_fallback, bool strips_prefix) {
 }
 
 Json metaspace(std::string_view scheme) {
-  return {{"type", "Metaspace"}, {"replacement", kSpace}, {"prepend_scheme", scheme}, {"split", false}};
+  return {{"type", "Metaspace"}, {"replacement", kPieceSpace}, {"prepend_scheme", scheme}, {"split", false}};
 }
 
 // The pieces, where a token of the configuration takes the name of the placeholder that has its id.
@@ -147,10 +141,10 @@ Json generic_normalizer(const SentencePieceModel& model, bool legacy) {
     list.push_back(replace_regex(R"(\A +| +\z)", ""));
     list.push_back(replace_regex(" {2,}", " "));
   }
-  if (model.escape_whitespaces) list.push_back(replace_string(" ", kSpace));
+  if (model.escape_whitespaces) list.push_back(replace_string(" ", kPieceSpace));
   // Metaspace gives no prefix to a text that begins like one; SentencePiece does.
   if (model.add_dummy_prefix && legacy) {
-    list.push_back(replace_regex(fmt::format("\\A{}", kSpace), fmt::format("{0}{0}", kSpace)));
+    list.push_back(replace_regex(fmt::format("\\A{}", kPieceSpace), fmt::format("{0}{0}", kPieceSpace)));
   }
   return sequence("normalizers", std::move(list));
 }
@@ -199,7 +193,7 @@ Expected<ConvertedTokenizer> convert_sentencepiece(const SentencePieceModel& mod
   Json decoder;
   if (llama) {
     const auto order = [](int id, const std::string& left, const std::string& right) {
-      return std::tuple(id, count_chars(left), count_chars(right));
+      return std::tuple(id, count_utf8(left), count_utf8(right));
     };
     const std::vector<bool> all(model.pieces.size(), true);
     token_model = bpe(vocab, make_merges(vocab, all, order), /*byte_fallback=*/true, Json(), false);

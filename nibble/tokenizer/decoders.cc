@@ -15,7 +15,7 @@ namespace nibble {
 namespace {
 
 using Tokens = std::vector<std::string>;
-using Step = std::function<void(Tokens&)>;
+using DecoderStep = std::function<void(Tokens&)>;
 
 // text with every `from` replaced; an empty `from` changes nothing.
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
@@ -49,7 +49,7 @@ std::string bytes_of(const std::string& token) {
   return bytes;
 }
 
-Expected<Step> parse_byte_level(const Json&) {
+Expected<DecoderStep> parse_byte_level_decoder(const Json&) {
   return [](Tokens& tokens) {
     for (std::string& token : tokens) token = bytes_of(token);
     fuse(tokens);
@@ -66,7 +66,7 @@ std::optional<char> fallback_byte(std::string_view token) {
   return static_cast<char>(static_cast<unsigned char>(byte));
 }
 
-Expected<Step> parse_byte_fallback(const Json&) {
+Expected<DecoderStep> parse_byte_fallback(const Json&) {
   return [](Tokens& tokens) {
     Tokens out;
     std::string bytes;
@@ -91,9 +91,9 @@ Expected<Step> parse_byte_fallback(const Json&) {
   };
 }
 
-Expected<Step> parse_fuse(const Json&) { return fuse; }
+Expected<DecoderStep> parse_fuse(const Json&) { return fuse; }
 
-Expected<Step> parse_strip(const Json& json) {
+Expected<DecoderStep> parse_strip_decoder(const Json& json) {
   NIBBLE_TRY(const char32_t content, char_field(json, "content"));
   NIBBLE_TRY(const size_t start, size_field(json, "start"));
   NIBBLE_TRY(const size_t stop, size_field(json, "stop"));
@@ -115,7 +115,7 @@ Expected<Step> parse_strip(const Json& json) {
   };
 }
 
-Expected<Step> parse_replace(const Json& json) {
+Expected<DecoderStep> parse_replace_decoder(const Json& json) {
   const Json* field = find_field(json, "pattern");
   NIBBLE_TRY(const Pattern pattern, Pattern::parse(field ? *field : Json()));
   NIBBLE_TRY(const std::string content, string_field(json, "content"));
@@ -134,7 +134,7 @@ Expected<Step> parse_replace(const Json& json) {
   };
 }
 
-Expected<Step> parse_metaspace(const Json& json) {
+Expected<DecoderStep> parse_metaspace_decoder(const Json& json) {
   NIBBLE_TRY(const char32_t replacement_char, char_field(json, "replacement"));
   NIBBLE_TRY(const std::string scheme, string_field(json, "prepend_scheme", "always"));
   NIBBLE_TRY(const bool add_prefix_space, bool_field(json, "add_prefix_space", true));
@@ -165,7 +165,7 @@ std::string clean_up(std::string text) {
   return text;
 }
 
-Expected<Step> parse_word_piece(const Json& json) {
+Expected<DecoderStep> parse_word_piece(const Json& json) {
   NIBBLE_TRY(const std::string prefix, string_field(json, "prefix"));
   NIBBLE_TRY(const bool cleanup, bool_field(json, "cleanup"));
   return [prefix, cleanup](Tokens& tokens) {
@@ -177,7 +177,7 @@ Expected<Step> parse_word_piece(const Json& json) {
   };
 }
 
-Expected<Step> parse_bpe_decoder(const Json& json) {
+Expected<DecoderStep> parse_bpe_decoder(const Json& json) {
   NIBBLE_TRY(const std::string suffix, string_field(json, "suffix"));
   return [suffix](Tokens& tokens) {
     for (size_t i = 0; i < tokens.size(); ++i) {
@@ -186,7 +186,7 @@ Expected<Step> parse_bpe_decoder(const Json& json) {
   };
 }
 
-Expected<Step> parse_ctc(const Json& json) {
+Expected<DecoderStep> parse_ctc(const Json& json) {
   NIBBLE_TRY(const std::string pad, string_field(json, "pad_token"));
   NIBBLE_TRY(const std::string delimiter, string_field(json, "word_delimiter_token"));
   NIBBLE_TRY(const bool cleanup, bool_field(json, "cleanup"));
@@ -199,13 +199,13 @@ Expected<Step> parse_ctc(const Json& json) {
   };
 }
 
-constexpr std::array<ComponentParser<Step>, 9> kDecoders = {{
-    {"ByteLevel", parse_byte_level},
+constexpr std::array<ComponentParser<DecoderStep>, 9> kDecoders = {{
+    {"ByteLevel", parse_byte_level_decoder},
     {"ByteFallback", parse_byte_fallback},
     {"Fuse", parse_fuse},
-    {"Strip", parse_strip},
-    {"Replace", parse_replace},
-    {"Metaspace", parse_metaspace},
+    {"Strip", parse_strip_decoder},
+    {"Replace", parse_replace_decoder},
+    {"Metaspace", parse_metaspace_decoder},
     {"WordPiece", parse_word_piece},
     {"BPEDecoder", parse_bpe_decoder},
     {"CTC", parse_ctc},
@@ -218,7 +218,7 @@ Expected<Decoder> Decoder::parse(const Json& json) {
   decoder.join_with_spaces_ = json.is_null();
   if (json.is_null()) return decoder;
   NIBBLE_RETURN_IF_ERROR(for_each_component(json, "decoders", [&](const Json& one) -> Status {
-    NIBBLE_TRY(Step step, parse_component<Step>("decoder", one, kDecoders));
+    NIBBLE_TRY(DecoderStep step, parse_component<DecoderStep>("decoder", one, kDecoders));
     decoder.steps_.push_back(std::move(step));
     if (*find_field(one, "type") == "ByteFallback") decoder.byte_fallback_ = true;
     return {};

@@ -117,7 +117,7 @@ Result reverse(Run& run, const Value& self, const Args&) {
   return run.budget.iterator(std::move(items), {}, "list_reverseiterator");
 }
 
-Result join(Run& run, const Value& self, const Args& args) {
+Result join_filter(Run& run, const Value& self, const Args& args) {
   NIBBLE_TRY(const auto sequence, to_sequence(run.budget, self));
   NIBBLE_TRY(const Text separator, args.at(0) ? to_text(run.budget, args[0]) : Expected<Text>(Text()));
   NIBBLE_TRY(const AttributePath path, AttributePath::parse(args.at(1)));
@@ -133,7 +133,7 @@ Result join(Run& run, const Value& self, const Args& args) {
   return run.budget.text(std::move(out));
 }
 
-Result items(Run& run, const Value& self, const Args&) {
+Result items_filter(Run& run, const Value& self, const Args&) {
   if (self.undefined()) return run.budget.iterator({});
   if (!self.dict()) return raise("Can only get item pairs from a mapping.");
   std::vector<Value> pairs;
@@ -400,14 +400,14 @@ Result rejectattr(Run& run, const Value& self, const Args& args) {
   return select_with(run, self, args, true, false);
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kSequenceFilters[] = {
     {"batch", "linecount fill_with", 1, batch},
     {"count", "", 0, length_of},
     {"dictsort", "case_sensitive by reverse", 0, dictsort},
     {"first", "", 0, first},
     {"groupby", "attribute default case_sensitive", 1, groupby},
-    {"items", "", 0, items},
-    {"join", "d attribute", 0, join},
+    {"items", "", 0, items_filter},
+    {"join", "d attribute", 0, join_filter},
     {"last", "", 0, last},
     {"length", "", 0, length_of},
     {"list", "", 0, list},
@@ -427,6 +427,6 @@ constexpr Builtin kFilters[] = {
 
 }  // namespace
 
-std::span<const Builtin> sequence_filters() { return kFilters; }
+std::span<const Builtin> sequence_filters() { return kSequenceFilters; }
 
 }  // namespace nibble::jinja

@@ -38,7 +38,7 @@ Result trim(Run& run, const Value& self, const Args& args) {
   return call_method(run, self, "strip", {args.at(0) ? *args.at(0) : Value()});
 }
 
-Result center(Run& run, const Value& self, const Args& args) {
+Result center_filter(Run& run, const Value& self, const Args& args) {
   return call_method(run, self, "center", {args.at(0) ? *args.at(0) : Value(Int{80})});
 }
 
@@ -65,7 +65,7 @@ Result title(Run& run, const Value& self, const Args&) {
   return run.budget.text(std::move(out));
 }
 
-Result replace(Run& run, const Value& self, const Args& args) {
+Result replace_filter(Run& run, const Value& self, const Args& args) {
   NIBBLE_TRY(Text old, to_text(run.budget, args[0]));
   NIBBLE_TRY(Text fresh, to_text(run.budget, args[1]));
   NIBBLE_TRY(const std::optional<Int> count, args.integer(2));
@@ -181,7 +181,7 @@ Result wordcount(Run& run, const Value& self, const Args&) {
   return Value::from_size(count);
 }
 
-Result format(Run& run, const Value& self, const Args& args) {
+Result format_filter(Run& run, const Value& self, const Args& args) {
   if (!args.raw.positional.empty() && !args.raw.named.empty()) {
     return raise("can't handle positional and keyword arguments at the same time");
   }
@@ -312,11 +312,11 @@ Result attribute(Run& run, const Value& self, const Args& args) {
       fmt::format("'{} object' has no attribute {}", type_name(self), python_quoted(name->bytes)));
 }
 
-constexpr Builtin kFilters[] = {
+constexpr Builtin kTextFilters[] = {
     {"abs", "", 0, absolute},
     {"attr", "name", 1, attribute},
     {"capitalize", "", 0, capitalize},
-    {"center", "width", 0, center},
+    {"center", "width", 0, center_filter},
     {"d", "default_value boolean", 0, default_value},
     {"default", "default_value boolean", 0, default_value},
     {"e", "", 0, escape},
@@ -324,11 +324,11 @@ constexpr Builtin kFilters[] = {
     {"filesizeformat", "binary", 0, filesizeformat},
     {"float", "default", 0, to_float},
     {"forceescape", "", 0, escape},
-    {"format", "*", 0, format},
+    {"format", "*", 0, format_filter},
     {"indent", "width first blank", 0, indent},
     {"int", "default base", 0, to_int},
     {"lower", "", 0, lower},
-    {"replace", "old new count", 2, replace},
+    {"replace", "old new count", 2, replace_filter},
     {"round", "precision method", 0, round},
     {"safe", "", 0, string},
     {"string", "", 0, string},
@@ -343,6 +343,6 @@ constexpr Builtin kFilters[] = {
 
 }  // namespace
 
-std::span<const Builtin> text_filters() { return kFilters; }
+std::span<const Builtin> text_filters() { return kTextFilters; }
 
 }  // namespace nibble::jinja

@@ -13,8 +13,6 @@
 namespace nibble {
 namespace {
 
-using Step = NormalizerStep;
-
 // Below this code point every text is in form C already; form D and the compatible forms change
 // characters from U+00A0 on.
 constexpr unsigned char kFirstLeadOfC = 0xCC;  // U+0300
@@ -32,7 +30,7 @@ Expected<std::string> content_field(const Json& json, std::string_view name) {
 }
 
 template <bool kCompatible, bool kCompose>
-Expected<Step> parse_unicode_form(const Json&) {
+Expected<NormalizerStep> parse_unicode_form(const Json&) {
   return [](AlignedText& text) -> Status {
     const bool stable = std::all_of(text.text().begin(), text.text().end(), [](char c) {
       constexpr unsigned char kFirstLead = !kCompatible && kCompose ? kFirstLeadOfC : 0xC2;
@@ -44,19 +42,19 @@ Expected<Step> parse_unicode_form(const Json&) {
   };
 }
 
-Expected<Step> parse_lowercase(const Json&) {
+Expected<NormalizerStep> parse_lowercase(const Json&) {
   return [](AlignedText& text) -> Status {
     lowercase(text);
     return {};
   };
 }
 
-Expected<Step> parse_strip_accents(const Json&) {
+Expected<NormalizerStep> parse_strip_accents(const Json&) {
   return [](AlignedText& text) -> Status { return remove_characters(text, is_combining_mark); };
 }
 
 // SentencePiece's cleaning: control characters go, odd spaces become spaces.
-Expected<Step> parse_nmt(const Json&) {
+Expected<NormalizerStep> parse_nmt(const Json&) {
   return [](AlignedText& text) -> Status {
     NIBBLE_RETURN_IF_ERROR(remove_characters(text, [](char32_t c) {
       return (c >= 0x1 && c <= 0x8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F ||
@@ -72,7 +70,7 @@ Expected<Step> parse_nmt(const Json&) {
   };
 }
 
-Expected<Step> parse_strip(const Json& json) {
+Expected<NormalizerStep> parse_strip_normalizer(const Json& json) {
   NIBBLE_TRY(const bool left, bool_field(json, "strip_left"));
   NIBBLE_TRY(const bool right, bool_field(json, "strip_right"));
   return [left, right](AlignedText& text) -> Status {
@@ -92,7 +90,7 @@ Expected<Step> parse_strip(const Json& json) {
   };
 }
 
-Expected<Step> parse_replace(const Json& json) {
+Expected<NormalizerStep> parse_replace_normalizer(const Json& json) {
   const Json* field = find_field(json, "pattern");
   NIBBLE_TRY(const Pattern pattern, Pattern::parse(field ? *field : Json()));
   NIBBLE_TRY(const std::string content, content_field(json, "content"));
@@ -103,7 +101,7 @@ Expected<Step> parse_replace(const Json& json) {
   };
 }
 
-Expected<Step> parse_prepend(const Json& json) {
+Expected<NormalizerStep> parse_prepend(const Json& json) {
   NIBBLE_TRY(const std::string prefix, content_field(json, "prepend"));
   return [prefix](AlignedText& text) -> Status {
     text.prepend(prefix);
@@ -111,25 +109,25 @@ Expected<Step> parse_prepend(const Json& json) {
   };
 }
 
-Expected<Step> parse_byte_level(const Json&) {
+Expected<NormalizerStep> parse_byte_level_normalizer(const Json&) {
   return [](AlignedText& text) -> Status {
     text.to_byte_level();
     return {};
   };
 }
 
-constexpr std::array<ComponentParser<Step>, 13> kNormalizers = {{
+constexpr std::array<ComponentParser<NormalizerStep>, 13> kNormalizers = {{
     {"NFC", parse_unicode_form<false, true>},
     {"NFD", parse_unicode_form<false, false>},
     {"NFKC", parse_unicode_form<true, true>},
     {"NFKD", parse_unicode_form<true, false>},
     {"Lowercase", parse_lowercase},
-    {"Strip", parse_strip},
+    {"Strip", parse_strip_normalizer},
     {"StripAccents", parse_strip_accents},
-    {"Replace", parse_replace},
+    {"Replace", parse_replace_normalizer},
     {"Prepend", parse_prepend},
     {"Nmt", parse_nmt},
-    {"ByteLevel", parse_byte_level},
+    {"ByteLevel", parse_byte_level_normalizer},
     {"BertNormalizer", parse_bert_normalizer},
     {"Precompiled", parse_precompiled},
 }};
@@ -147,7 +145,7 @@ Expected<Normalizer> Normalizer::parse(const Json& json) {
   Normalizer normalizer;
   if (json.is_null()) return normalizer;
   NIBBLE_RETURN_IF_ERROR(for_each_component(json, "normalizers", [&](const Json& one) -> Status {
-    NIBBLE_TRY(Step step, parse_component<Step>("normalizer", one, kNormalizers));
+    NIBBLE_TRY(NormalizerStep step, parse_component<NormalizerStep>("normalizer", one, kNormalizers));
     normalizer.steps_.push_back(std::move(step));
     return {};
   }));

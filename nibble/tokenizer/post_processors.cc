@@ -11,7 +11,7 @@
 namespace nibble {
 namespace {
 
-using Step = std::function<void(TokenList&, bool)>;
+using PostProcessorStep = std::function<void(TokenList&, bool)>;
 
 // Ids that are put around or between, all with the offsets (0, 0), or the text's own.
 struct TemplatePiece {
@@ -50,7 +50,7 @@ void trim_offsets(TokenList& tokens, bool add_prefix_space) {
   }
 }
 
-Expected<Step> parse_byte_level(const Json& json) {
+Expected<PostProcessorStep> parse_byte_level_processor(const Json& json) {
   NIBBLE_TRY(const bool trim, bool_field(json, "trim_offsets"));
   NIBBLE_TRY(const bool add_prefix_space, bool_field(json, "add_prefix_space"));
   return [trim, add_prefix_space](TokenList& tokens, bool) {
@@ -112,7 +112,7 @@ Expected<std::vector<TemplatePiece>> parse_template(const Json& json, std::strin
   return pieces;
 }
 
-Expected<Step> parse_template_processing(const Json& json) {
+Expected<PostProcessorStep> parse_template_processing(const Json& json) {
   NIBBLE_TRY(const std::vector<TemplatePiece> pieces, parse_template(json, "single"));
   NIBBLE_RETURN_IF_ERROR(parse_template(json, "pair"));  // never applied, but a fault in it is one
   return [pieces](TokenList& tokens, bool add_special_tokens) {
@@ -137,27 +137,27 @@ Expected<std::vector<TemplatePiece>> parse_cls_sep(const Json& json) {
   return std::vector<TemplatePiece>{std::move(cls), {.is_text = true}, std::move(sep)};
 }
 
-Expected<Step> parse_bert(const Json& json) {
+Expected<PostProcessorStep> parse_bert_processor(const Json& json) {
   NIBBLE_TRY(const std::vector<TemplatePiece> pieces, parse_cls_sep(json));
   return [pieces](TokenList& tokens, bool add_special_tokens) {
     apply_template(pieces, tokens, add_special_tokens);
   };
 }
 
-Expected<Step> parse_roberta(const Json& json) {
+Expected<PostProcessorStep> parse_roberta(const Json& json) {
   NIBBLE_TRY(const std::vector<TemplatePiece> pieces, parse_cls_sep(json));
-  NIBBLE_TRY(const Step trim, parse_byte_level(json));
+  NIBBLE_TRY(const PostProcessorStep trim, parse_byte_level_processor(json));
   return [pieces, trim](TokenList& tokens, bool add_special_tokens) {
     trim(tokens, add_special_tokens);
     apply_template(pieces, tokens, add_special_tokens);
   };
 }
 
-constexpr std::array<ComponentParser<Step>, 4> kPostProcessors = {{
-    {"ByteLevel", parse_byte_level},
+constexpr std::array<ComponentParser<PostProcessorStep>, 4> kPostProcessors = {{
+    {"ByteLevel", parse_byte_level_processor},
     {"TemplateProcessing", parse_template_processing},
     {"RobertaProcessing", parse_roberta},
-    {"BertProcessing", parse_bert},
+    {"BertProcessing", parse_bert_processor},
 }};
 
 }  // namespace
@@ -182,7 +182,8 @@ Expected<PostProcessor> PostProcessor::parse(const Json& json) {
   PostProcessor processor;
   if (json.is_null()) return processor;
   NIBBLE_RETURN_IF_ERROR(for_each_component(json, "processors", [&](const Json& one) -> Status {
-    NIBBLE_TRY(Step step, parse_component<Step>("post_processor", one, kPostProcessors));
+    NIBBLE_TRY(PostProcessorStep step,
+               parse_component<PostProcessorStep>("post_processor", one, kPostProcessors));
     processor.steps_.push_back(std::move(step));
     return {};
   }));

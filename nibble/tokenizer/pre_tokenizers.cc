@@ -13,7 +13,7 @@
 namespace nibble {
 namespace {
 
-using Step = std::function<Status(std::vector<Piece>&)>;
+using PreTokenizerStep = std::function<Status(std::vector<Piece>&)>;
 using CharPredicate = bool (*)(char32_t);
 
 // What becomes of the delimiters that a pattern finds.
@@ -112,7 +112,7 @@ void whole_text(const AlignedText& text, std::vector<Span>& spans) {
   spans.assign(1, {0, text.text().size(), false});
 }
 
-Step split_step(const Pattern& pattern, SplitBehavior behavior, bool invert) {
+PreTokenizerStep split_step(const Pattern& pattern, SplitBehavior behavior, bool invert) {
   return [pattern, behavior, invert](std::vector<Piece>& pieces) -> Status {
     return split_pieces(pieces, [&](const AlignedText& text, std::vector<Span>& spans) -> Status {
       NIBBLE_RETURN_IF_ERROR(pattern.find_all(text.text(), spans));
@@ -124,7 +124,7 @@ Step split_step(const Pattern& pattern, SplitBehavior behavior, bool invert) {
 }
 
 // Splits at single characters.
-Step split_at(CharPredicate is_delimiter, SplitBehavior behavior) {
+PreTokenizerStep split_at(CharPredicate is_delimiter, SplitBehavior behavior) {
   return [is_delimiter, behavior](std::vector<Piece>& pieces) -> Status {
     return split_pieces(pieces, [&](const AlignedText& aligned, std::vector<Span>& spans) -> Status {
       const std::string& text = aligned.text();
@@ -146,7 +146,7 @@ Step split_at(CharPredicate is_delimiter, SplitBehavior behavior) {
   };
 }
 
-Expected<Step> parse_byte_level(const Json& json) {
+Expected<PreTokenizerStep> parse_byte_level_pre_tokenizer(const Json& json) {
   // GPT-2's words.
   constexpr std::string_view kWords =
       R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -167,7 +167,7 @@ Expected<Step> parse_byte_level(const Json& json) {
   };
 }
 
-Expected<Step> parse_split(const Json& json) {
+Expected<PreTokenizerStep> parse_split(const Json& json) {
   const Json* field = find_field(json, "pattern");
   NIBBLE_TRY(const Pattern pattern, Pattern::parse(field ? *field : Json()));
   NIBBLE_TRY(const SplitBehavior behavior, behavior_field(json));
@@ -175,21 +175,21 @@ Expected<Step> parse_split(const Json& json) {
   return split_step(pattern, behavior, invert);
 }
 
-Expected<Step> parse_digits(const Json& json) {
+Expected<PreTokenizerStep> parse_digits(const Json& json) {
   NIBBLE_TRY(const bool individual, bool_field(json, "individual_digits"));
   return split_at(is_numeric, individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
 }
 
-Expected<Step> parse_punctuation(const Json& json) {
+Expected<PreTokenizerStep> parse_punctuation(const Json& json) {
   NIBBLE_TRY(const SplitBehavior behavior, behavior_field(json, "Isolated"));
   return split_at(is_punctuation, behavior);
 }
 
-Expected<Step> parse_whitespace_split(const Json&) {
+Expected<PreTokenizerStep> parse_whitespace_split(const Json&) {
   return split_at(is_whitespace, SplitBehavior::kRemoved);
 }
 
-Expected<Step> parse_whitespace(const Json&) {
+Expected<PreTokenizerStep> parse_whitespace(const Json&) {
   // Runs of word characters, and runs of what is neither that nor a space.
   return [](std::vector<Piece>& pieces) -> Status {
     return split_pieces(pieces, [](const AlignedText& aligned, std::vector<Span>& spans) -> Status {
@@ -213,7 +213,7 @@ Expected<Step> parse_whitespace(const Json&) {
   };
 }
 
-Expected<Step> parse_metaspace(const Json& json) {
+Expected<PreTokenizerStep> parse_metaspace_pre_tokenizer(const Json& json) {
   enum class Prepend { kAlways, kFirst, kNever };
   constexpr std::array<std::pair<std::string_view, Prepend>, 3> kSchemes = {
       {{"always", Prepend::kAlways}, {"first", Prepend::kFirst}, {"never", Prepend::kNever}}};
@@ -252,7 +252,7 @@ Expected<Step> parse_metaspace(const Json& json) {
   };
 }
 
-Expected<Step> parse_bert(const Json&) {
+Expected<PreTokenizerStep> parse_bert_pre_tokenizer(const Json&) {
   return [spaces = split_at(is_whitespace, SplitBehavior::kRemoved),
           marks = split_at(is_punctuation, SplitBehavior::kIsolated)](std::vector<Piece>& pieces) -> Status {
     NIBBLE_RETURN_IF_ERROR(spaces(pieces));
@@ -260,7 +260,7 @@ Expected<Step> parse_bert(const Json&) {
   };
 }
 
-Expected<Step> parse_char_delimiter_split(const Json& json) {
+Expected<PreTokenizerStep> parse_char_delimiter_split(const Json& json) {
   NIBBLE_TRY(const char32_t delimiter, char_field(json, "delimiter"));
   std::string text;
   append_utf8(text, delimiter);
@@ -268,7 +268,7 @@ Expected<Step> parse_char_delimiter_split(const Json& json) {
 }
 
 // Words of `length` characters, whatever they are.
-Expected<Step> parse_fixed_length(const Json& json) {
+Expected<PreTokenizerStep> parse_fixed_length(const Json& json) {
   NIBBLE_TRY(const size_t length, size_field(json, "length", 5));
   if (length == 0) return fail(ErrorCode::kDataLoss, "\"length\" is 0");
   return [length](std::vector<Piece>& pieces) -> Status {
@@ -289,20 +289,20 @@ Expected<Step> parse_fixed_length(const Json& json) {
 
 // A new word wherever the script changes. Hiragana, Katakana and Han count as one; a space, and what is
 // not assigned, go with the word before it.
-Expected<Step> parse_unicode_scripts(const Json&) {
+Expected<PreTokenizerStep> parse_unicode_scripts(const Json&) {
   NIBBLE_TRY(const Regex words, script_runs());
   return split_step(Pattern::of_regex(words), SplitBehavior::kIsolated, /*invert=*/false);
 }
 
-constexpr std::array<ComponentParser<Step>, 11> kPreTokenizers = {{
-    {"ByteLevel", parse_byte_level},
+constexpr std::array<ComponentParser<PreTokenizerStep>, 11> kPreTokenizers = {{
+    {"ByteLevel", parse_byte_level_pre_tokenizer},
     {"Split", parse_split},
     {"Digits", parse_digits},
-    {"Metaspace", parse_metaspace},
+    {"Metaspace", parse_metaspace_pre_tokenizer},
     {"Whitespace", parse_whitespace},
     {"WhitespaceSplit", parse_whitespace_split},
     {"Punctuation", parse_punctuation},
-    {"BertPreTokenizer", parse_bert},
+    {"BertPreTokenizer", parse_bert_pre_tokenizer},
     {"CharDelimiterSplit", parse_char_delimiter_split},
     {"FixedLength", parse_fixed_length},
     {"UnicodeScripts", parse_unicode_scripts},
@@ -314,7 +314,8 @@ Expected<PreTokenizer> PreTokenizer::parse(const Json& json) {
   PreTokenizer pre_tokenizer;
   if (json.is_null()) return pre_tokenizer;
   NIBBLE_RETURN_IF_ERROR(for_each_component(json, "pretokenizers", [&](const Json& one) -> Status {
-    NIBBLE_TRY(Step step, parse_component<Step>("pre_tokenizer", one, kPreTokenizers));
+    NIBBLE_TRY(PreTokenizerStep step,
+               parse_component<PreTokenizerStep>("pre_tokenizer", one, kPreTokenizers));
     pre_tokenizer.steps_.push_back(std::move(step));
     const Json* scheme = find_field(one, "prepend_scheme");
     if (scheme && *scheme == "first") pre_tokenizer.needs_input_ranges_ = true;

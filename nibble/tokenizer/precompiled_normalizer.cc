@@ -79,15 +79,9 @@ class CharsMap {
   std::string texts_;
 };
 
-size_t count_chars(std::string_view text) {
-  size_t count = 0;
-  for (const char c : text) count += is_utf8_continuation(c) ? 0 : 1;
-  return count;
-}
-
 // Appends `text`, which takes the place of `old_count` characters.
 void replace_chars(std::string_view text, size_t old_count, std::vector<CharChange>& out) {
-  const size_t new_count = count_chars(text);
+  const size_t new_count = count_utf8(text);
   for (size_t i = 0, n = 0; i < text.size(); ++n) {
     const CodePoint c = decode_utf8(text, i);
     i += c.size;
@@ -113,7 +107,7 @@ Expected<NormalizerStep> parse_precompiled(const Json& json) {
       begin += grapheme.size();
       if (grapheme.size() <= kMaxGraphemeBytes) {
         if (const auto text_for = map->find(grapheme)) {
-          replace_chars(*text_for, count_chars(grapheme), out);
+          replace_chars(*text_for, count_utf8(grapheme), out);
           modified = true;
           continue;
         }

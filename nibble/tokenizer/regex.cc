@@ -9,6 +9,15 @@
 #include "nibble/tokenizer/unicode.h"
 
 namespace nibble {
+
+template <auto Free>
+struct Pcre2Deleter {
+  template <class T>
+  void operator()(T* p) const {
+    Free(p);
+  }
+};
+
 namespace {
 
 // Backtracking steps for one starting place: what runs into this would run for minutes.
@@ -18,17 +27,10 @@ constexpr uint32_t kMaxHeapKiB = 256 * 1024;
 // own 32 KiB is run again with up to this.
 constexpr size_t kMaxJitStackBytes = size_t{128} << 20;
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using MatchData = std::unique_ptr<pcre2_match_data, Deleter<pcre2_match_data_free>>;
-using MatchContext = std::unique_ptr<pcre2_match_context, Deleter<pcre2_match_context_free>>;
-using CompileContext = std::unique_ptr<pcre2_compile_context, Deleter<pcre2_compile_context_free>>;
-using JitStack = std::unique_ptr<pcre2_jit_stack, Deleter<pcre2_jit_stack_free>>;
+using MatchData = std::unique_ptr<pcre2_match_data, Pcre2Deleter<pcre2_match_data_free>>;
+using MatchContext = std::unique_ptr<pcre2_match_context, Pcre2Deleter<pcre2_match_context_free>>;
+using CompileContext = std::unique_ptr<pcre2_compile_context, Pcre2Deleter<pcre2_compile_context_free>>;
+using JitStack = std::unique_ptr<pcre2_jit_stack, Pcre2Deleter<pcre2_jit_stack_free>>;
 
 std::string pcre2_message(int code) {
   std::array<PCRE2_UCHAR, 256> buffer{};
@@ -54,7 +56,7 @@ void add_match(std::vector<Span>& spans, size_t& covered, size_t begin, size_t e
 }  // namespace
 
 struct Regex::Code {
-  std::unique_ptr<pcre2_code, Deleter<pcre2_code_free>> code;
+  std::unique_ptr<pcre2_code, Pcre2Deleter<pcre2_code_free>> code;
   MatchContext limits;
 };
 

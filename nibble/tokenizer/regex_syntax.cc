@@ -16,7 +16,7 @@ constexpr size_t kMaxNesting = 50;
 
 // Contents of character classes. PCRE2's own \s has U+180E too, and its \w neither marks nor
 // letter numbers.
-constexpr std::string_view kSpace =
+constexpr std::string_view kWhiteSpaceSet =
     R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
 constexpr std::string_view kNotSpace =
     R"(\x00-\x08\x0e-\x1f\x21-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027})"
@@ -76,8 +76,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 52> kPropert
     {"punct", R"(\p{P})"},
     {"cntrl", R"(\p{Cc})"},
     {"blank", R"(\x09\p{Zs})"},
-    {"space", kSpace},
-    {"whitespace", kSpace},
+    {"space", kWhiteSpaceSet},
+    {"whitespace", kWhiteSpaceSet},
     {"word", kWord},
     {"xdigit", kHex},
     {"ascii", R"(\x00-\x7f)"},
@@ -208,7 +208,7 @@ class Translator {
     at_ += kind == '\0' ? 1 : 2;
     switch (kind) {
       case 's':
-        return Set{std::string(kSpace), false};
+        return Set{std::string(kWhiteSpaceSet), false};
       case 'S':
         return Set{std::string(kNotSpace), false};
       case 'w':

@@ -1,5 +1,7 @@
 #include "nibble/tokenizer/unicode.h"
 
+#include <algorithm>
+
 #include <utf8proc.h>
 
 namespace nibble {
@@ -85,6 +87,11 @@ void append_utf8(std::string& out, char32_t c) {
       put(0x80 | ((c >> 6) & 0x3F));
   }
   put(0x80 | (c & 0x3F));
+}
+
+size_t count_utf8(std::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return !is_utf8_continuation(c); }));
 }
 
 bool is_valid_utf8(std::string_view text) {

@@ -24,6 +24,7 @@ size_t utf8_size(char32_t c);
 inline bool is_utf8_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 bool is_valid_utf8(std::string_view text);
+size_t count_utf8(std::string_view text);  // code points of a valid UTF-8 text
 
 // Each maximal part that cannot be UTF-8 becomes one U+FFFD, as in String::from_utf8_lossy.
 // `positions`: sorted byte positions of `text`, moved to where they are in the result.

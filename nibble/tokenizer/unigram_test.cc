@@ -18,14 +18,14 @@ using testing::HasSubstr;
 
 using Scores = std::vector<std::pair<std::string, double>>;
 
-Json model(const Scores& scores) {
+Json unigram_model(const Scores& scores) {
   Json vocab = Json::array();
   for (const auto& [token, score] : scores) vocab.push_back(Json::array({token, score}));
   return {{"type", "Unigram"}, {"vocab", vocab}, {"unk_id", 0}};
 }
 
 // Each token with the bytes that it stands for.
-std::vector<std::string> spell(const Json& json, std::string_view word) {
+std::vector<std::string> spell_unigram(const Json& json, std::string_view word) {
   const auto unigram = UnigramModel::parse(json);
   if (!unigram) return {to_string(unigram.error())};
   std::vector<ModelToken> tokens;
@@ -40,36 +40,36 @@ std::vector<std::string> spell(const Json& json, std::string_view word) {
 
 TEST(Unigram, TheLargestSumWins) {
   const Scores scores = {{"<unk>", 0}, {"a", -1}, {"b", -1}, {"ab", -1.5}, {"abc", -9}, {"c", -1}};
-  EXPECT_THAT(spell(model(scores), "abc"), ElementsAre("ab=ab", "c=c"));
+  EXPECT_THAT(spell_unigram(unigram_model(scores), "abc"), ElementsAre("ab=ab", "c=c"));
 }
 
 TEST(Unigram, UnknownCharactersThatTouchAreOne) {
   const Scores scores = {{"<unk>", 0}, {"a", -1}};
-  EXPECT_THAT(spell(model(scores), "axéa"), ElementsAre("a=a", "<unk>=xé", "a=a"));
+  EXPECT_THAT(spell_unigram(unigram_model(scores), "axéa"), ElementsAre("a=a", "<unk>=xé", "a=a"));
 }
 
 TEST(Unigram, BytesStandForTheWholeUnknownRun) {
   Scores scores = {{"<unk>", 0}, {"a", -1}};
   for (int byte = 0; byte < 256; ++byte) scores.emplace_back(fmt::format("<0x{:02X}>", byte), -20);
-  Json json = model(scores);
+  Json json = unigram_model(scores);
   json["byte_fallback"] = true;
-  EXPECT_THAT(spell(json, "aé"), ElementsAre("a=a", "<0xC3>=é", "<0xA9>=é"));
+  EXPECT_THAT(spell_unigram(json, "aé"), ElementsAre("a=a", "<0xC3>=é", "<0xA9>=é"));
 }
 
 TEST(Unigram, WithoutUnkIdAnUnknownCharacterIsAnError) {
-  Json json = model({{"<unk>", 0}, {"a", -1}});
+  Json json = unigram_model({{"<unk>", 0}, {"a", -1}});
   json["unk_id"] = nullptr;
-  EXPECT_THAT(spell(json, "a"), ElementsAre("a=a"));
-  EXPECT_THAT(spell(json, "x"), ElementsAre(HasSubstr("no token for \"x\"")));
+  EXPECT_THAT(spell_unigram(json, "a"), ElementsAre("a=a"));
+  EXPECT_THAT(spell_unigram(json, "x"), ElementsAre(HasSubstr("no token for \"x\"")));
 }
 
 TEST(Unigram, FaultsAreNamed) {
-  Json json = model({{"<unk>", 0}});
+  Json json = unigram_model({{"<unk>", 0}});
   json["unk_id"] = 1;
-  EXPECT_THAT(spell(json, "a"), ElementsAre(HasSubstr("unk_id is 1, but \"vocab\" has 1 tokens")));
-  json = model({{"<unk>", 0}});
+  EXPECT_THAT(spell_unigram(json, "a"), ElementsAre(HasSubstr("unk_id is 1, but \"vocab\" has 1 tokens")));
+  json = unigram_model({{"<unk>", 0}});
   json["vocab"].push_back("a");
-  EXPECT_THAT(spell(json, "a"), ElementsAre(HasSubstr("vocab[1]")));
+  EXPECT_THAT(spell_unigram(json, "a"), ElementsAre(HasSubstr("vocab[1]")));
 }
 
 // Against all ways to cut the word.
@@ -81,7 +81,7 @@ RC_GTEST_PROP(Unigram, NoOtherCutIsBetter, ()) {
     if (!token.empty()) scores[token] = -0.25 * *rc::gen::inRange(1, 40);
   }
   const std::string word = *rc::gen::resize(12, pick);
-  const auto unigram = UnigramModel::parse(model(Scores(scores.begin(), scores.end())));
+  const auto unigram = UnigramModel::parse(unigram_model(Scores(scores.begin(), scores.end())));
   RC_ASSERT(unigram.has_value());
   std::vector<ModelToken> tokens;
   RC_ASSERT(unigram->tokenize(word, tokens).has_value());

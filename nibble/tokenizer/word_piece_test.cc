@@ -14,14 +14,14 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-Json model(const std::vector<std::string>& tokens) {
+Json word_piece_model(const std::vector<std::string>& tokens) {
   Json vocab = Json::object();
   for (size_t i = 0; i < tokens.size(); ++i) vocab[tokens[i]] = i;
   return {{"vocab", vocab}, {"unk_token", "[UNK]"}, {"max_input_chars_per_word", 6}};
 }
 
 template <class Model>
-std::vector<std::string> spell(const Json& json, std::string_view word) {
+std::vector<std::string> spell_word_piece(const Json& json, std::string_view word) {
   const auto parsed = Model::parse(json);
   if (!parsed) return {to_string(parsed.error())};
   std::vector<ModelToken> tokens;
@@ -32,31 +32,33 @@ std::vector<std::string> spell(const Json& json, std::string_view word) {
 }
 
 TEST(WordPiece, TakesTheLongestTokenAtEachPlace) {
-  const Json json = model({"[UNK]", "un", "una", "##aff", "##able", "##ff"});
-  EXPECT_THAT(spell<WordPieceModel>(json, "unaff"), ElementsAre("una", "##ff"));
-  EXPECT_THAT(spell<WordPieceModel>(json, "unable"), ElementsAre("[UNK]"));  // "una" leaves "ble"
+  const Json json = word_piece_model({"[UNK]", "un", "una", "##aff", "##able", "##ff"});
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(json, "unaff"), ElementsAre("una", "##ff"));
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(json, "unable"), ElementsAre("[UNK]"));  // "una" leaves "ble"
 }
 
 TEST(WordPiece, ATokenWithoutPrefixIsNotFoundInside) {
-  EXPECT_THAT(spell<WordPieceModel>(model({"[UNK]", "a", "b"}), "ab"), ElementsAre("[UNK]"));
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(word_piece_model({"[UNK]", "a", "b"}), "ab"),
+              ElementsAre("[UNK]"));
 }
 
 TEST(WordPiece, CountsCharactersNotBytes) {
-  const Json json = model({"[UNK]", "é", "##é"});
-  EXPECT_THAT(spell<WordPieceModel>(json, "éééééé"), testing::SizeIs(6));
-  EXPECT_THAT(spell<WordPieceModel>(json, "ééééééé"), ElementsAre("[UNK]"));
+  const Json json = word_piece_model({"[UNK]", "é", "##é"});
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(json, "éééééé"), testing::SizeIs(6));
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(json, "ééééééé"), ElementsAre("[UNK]"));
 }
 
 TEST(WordPiece, UnkTokenMustBeThere) {
-  EXPECT_THAT(spell<WordPieceModel>(model({"a"}), "a"), ElementsAre(HasSubstr("unk_token \"[UNK]\" is not")));
+  EXPECT_THAT(spell_word_piece<WordPieceModel>(word_piece_model({"a"}), "a"),
+              ElementsAre(HasSubstr("unk_token \"[UNK]\" is not")));
 }
 
 TEST(WordLevel, AWordIsATokenOrUnknown) {
-  Json json = model({"[UNK]", "yes"});
-  EXPECT_THAT(spell<WordLevelModel>(json, "yes"), ElementsAre("yes"));
-  EXPECT_THAT(spell<WordLevelModel>(json, "no"), ElementsAre("[UNK]"));
+  Json json = word_piece_model({"[UNK]", "yes"});
+  EXPECT_THAT(spell_word_piece<WordLevelModel>(json, "yes"), ElementsAre("yes"));
+  EXPECT_THAT(spell_word_piece<WordLevelModel>(json, "no"), ElementsAre("[UNK]"));
   json["unk_token"] = "<none>";
-  EXPECT_THAT(spell<WordLevelModel>(json, "no"), ElementsAre(HasSubstr("no token for \"no\"")));
+  EXPECT_THAT(spell_word_piece<WordLevelModel>(json, "no"), ElementsAre(HasSubstr("no token for \"no\"")));
 }
 
 }  // namespace

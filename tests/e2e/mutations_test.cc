@@ -16,29 +16,35 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMostBytes = size_t{200} << 20;
 
-struct Case {
+struct MutationCase {
   const char* folder;  // of tests/data/malformed
   const char* file;
   size_t most_bytes;  // of the file: where its header ends
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.folder << "/" << c.file; }
+std::ostream& operator<<(std::ostream& out, const MutationCase& c) {
+  return out << c.folder << "/" << c.file;
+}
 
-class MutatedFile : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(
-    Files, MutatedFile,
-    testing::Values(Case{"valid-float", "model.safetensors", 1200}, Case{"valid-float", "config.json", 2000},
-                    Case{"valid-gptq", "model.safetensors", 1500}, Case{"valid-gptq", "config.json", 2000},
-                    Case{"valid-awq", "config.json", 2000}, Case{"valid-bnb4", "model.safetensors", 4000},
-                    Case{"valid-bnb4", "config.json", 2000}, Case{"valid-int8", "model.safetensors", 2000},
-                    Case{"valid-sharded", "model.safetensors.index.json", 2000},
-                    Case{"valid-tokenizer", "tokenizer.json", 2000},
-                    Case{"valid-tokenizer", "tokenizer_config.json", 2000}),
-    [](const auto& test) {
-      std::string name = fmt::format("{}_{}", test.param.folder, test.param.file);
-      for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : 'X';
-      return name;
-    });
+class MutatedFile : public testing::TestWithParam<MutationCase> {};
+INSTANTIATE_TEST_SUITE_P(Files, MutatedFile,
+                         testing::Values(MutationCase{"valid-float", "model.safetensors", 1200},
+                                         MutationCase{"valid-float", "config.json", 2000},
+                                         MutationCase{"valid-gptq", "model.safetensors", 1500},
+                                         MutationCase{"valid-gptq", "config.json", 2000},
+                                         MutationCase{"valid-awq", "config.json", 2000},
+                                         MutationCase{"valid-bnb4", "model.safetensors", 4000},
+                                         MutationCase{"valid-bnb4", "config.json", 2000},
+                                         MutationCase{"valid-int8", "model.safetensors", 2000},
+                                         MutationCase{"valid-sharded", "model.safetensors.index.json", 2000},
+                                         MutationCase{"valid-tokenizer", "tokenizer.json", 2000},
+                                         MutationCase{"valid-tokenizer", "tokenizer_config.json", 2000}),
+                         [](const auto& test) {
+                           std::string name = fmt::format("{}_{}", test.param.folder, test.param.file);
+                           for (char& c : name)
+                             c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : 'X';
+                           return name;
+                         });
 
 void expect_harmless(const std::vector<std::string>& arguments, const std::string& what) {
   const ProgramResult result = run_program(arguments, {.timeout = std::chrono::seconds(10)});
@@ -72,7 +78,7 @@ char mutated(char byte, size_t turn) {
 
 TEST_P(MutatedFile, IsAnErrorOrWorks) {
   constexpr size_t kRuns = 16;  // of both commands
-  const Case& c = GetParam();
+  const MutationCase& c = GetParam();
   const TemporaryFolder folder;
   // A tokenizer alone gets weights; weights get a tokenizer.
   const bool is_tokenizer = std::string_view(c.folder) == "valid-tokenizer";

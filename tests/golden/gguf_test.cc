@@ -18,7 +18,7 @@
 namespace nibble::test {
 namespace {
 
-constexpr double kTolerance = 1e-3;  // of the standard deviation of the golden's logits
+constexpr double kGgufTolerance = 1e-3;  // of the standard deviation of the golden's logits
 
 std::vector<std::string> gguf_names() {
   std::vector<std::string> names;
@@ -44,7 +44,7 @@ class GgufGolden : public testing::TestWithParam<std::string> {
     auto golden = load_golden(source_ / "goldens.safetensors");
     ASSERT_TRUE(golden.has_value()) << to_string(golden.error());
     golden_.emplace(*std::move(golden));
-    tolerance_ = kTolerance * golden_->logits_std;
+    tolerance_ = kGgufTolerance * golden_->logits_std;
   }
 
   ModelFiles files() const { return find_model(gguf_.string()).value(); }

@@ -15,7 +15,7 @@ constexpr float kSymmetricZero = 8.f;  // of files that store none
 // Nibble n of a gemm word belongs to output kOrder[n] of its eight: the codes 0..7 are 0x75316420.
 constexpr size_t kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 
-const std::vector<std::string> kSuffixes = {"qweight", "qzeros", "scaled_zeros", "scales"};
+const std::vector<std::string> kAwqSuffixes = {"qweight", "qzeros", "scaled_zeros", "scales"};
 
 struct LayoutRow {
   AwqLayout layout;
@@ -42,7 +42,7 @@ const LayoutRow* row_of_version(std::string_view version) {
   return nullptr;
 }
 
-struct Layout {
+struct AwqModule {
   const LayoutRow* row = nullptr;
   std::string_view zeros;  // "qzeros", "scaled_zeros", or empty where none are stored
   size_t out_features = 0;
@@ -99,7 +99,7 @@ Expected<AwqLayout> detect(const ModuleTensors& tensors, const TensorInfo& qweig
 }
 
 Status set_sides(const ModuleTensors& tensors, const Shape& qweight, const std::optional<LinearShape>& shape,
-                 Layout& layout) {
+                 AwqModule& layout) {
   size_t factor[2] = {1, 1};  // features per size of qweight: outputs, inputs
   size_t sides[2] = {qweight[0], qweight[1]};
   switch (layout.row->layout) {
@@ -143,7 +143,7 @@ Status set_sides(const ModuleTensors& tensors, const Shape& qweight, const std::
   return {};
 }
 
-Status set_groups(const ModuleTensors& tensors, int64_t group_size, Layout& layout) {
+Status set_groups(const ModuleTensors& tensors, int64_t group_size, AwqModule& layout) {
   if (group_size != -1 && group_size <= 0) {
     return fail(ErrorCode::kInvalidArgument, "group_size is {}, but must be -1 or positive", group_size)
         .at("quantization_config");
@@ -161,7 +161,7 @@ Status set_groups(const ModuleTensors& tensors, int64_t group_size, Layout& layo
 
 // Shapes of scales and zero points; gemv and gemv_fast pad the groups to whole words for their
 // kernels, by how much does not matter to a reader.
-Status check_groups(const ModuleTensors& tensors, const TensorInfo& scales, Layout& layout) {
+Status check_groups(const ModuleTensors& tensors, const TensorInfo& scales, AwqModule& layout) {
   const std::string why = fmt::format("{} inputs with group_size {} (config.json) and {} outputs",
                                       layout.in_features, layout.group_size, layout.out_features);
   const bool gemv = layout.row->layout == AwqLayout::kGemv;
@@ -185,7 +185,7 @@ Status check_groups(const ModuleTensors& tensors, const TensorInfo& scales, Layo
   return tensors.require_shape(layout.zeros, zeros, why);
 }
 
-Status find_zeros(const ModuleTensors& tensors, const AwqConfig& config, Layout& layout) {
+Status find_zeros(const ModuleTensors& tensors, const AwqConfig& config, AwqModule& layout) {
   const bool fast = layout.row->layout == AwqLayout::kFast;
   if (tensors.has("qzeros") && tensors.has("scaled_zeros")) {
     return fail(ErrorCode::kDataLoss, "qzeros and scaled_zeros are both there, but only one can be")
@@ -220,8 +220,8 @@ Status find_zeros(const ModuleTensors& tensors, const AwqConfig& config, Layout&
   return {};
 }
 
-Expected<Layout> read_layout(const ModuleTensors& tensors, const AwqConfig& config,
-                             const std::optional<LinearShape>& shape) {
+Expected<AwqModule> read_layout(const ModuleTensors& tensors, const AwqConfig& config,
+                                const std::optional<LinearShape>& shape) {
   if (config.bits != 4) {
     return fail(ErrorCode::kInvalidArgument, "bits is {}, but AWQ checkpoints have 4", config.bits)
         .at("quantization_config");
@@ -236,7 +236,7 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const AwqConfig& conf
              tensors.require("qweight", {DType::kI32, DType::kU32, DType::kI16, DType::kU16}, 2));
   NIBBLE_TRY(const TensorInfo scales, tensors.require("scales", scale_dtypes(), 2));
   NIBBLE_TRY(const AwqLayout kind, detect(tensors, qweight, scales, config));
-  Layout layout;
+  AwqModule layout;
   layout.row = &row_of(kind);
   layout.scale_dtype = scales.dtype;
   NIBBLE_RETURN_IF_ERROR(set_sides(tensors, qweight.shape, shape, layout));
@@ -247,7 +247,7 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const AwqConfig& conf
 }
 
 // [outputs, padded groups] -> [groups, outputs]
-std::vector<float> transposed(const std::vector<float>& by_output, const Layout& layout) {
+std::vector<float> transposed(const std::vector<float>& by_output, const AwqModule& layout) {
   std::vector<float> by_group(layout.num_groups * layout.out_features);
   for (size_t o = 0; o < layout.out_features; ++o) {
     for (size_t g = 0; g < layout.num_groups; ++g) {
@@ -257,7 +257,7 @@ std::vector<float> transposed(const std::vector<float>& by_output, const Layout&
   return by_group;
 }
 
-Expected<std::vector<float>> read_scales(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<float>> read_scales(const ModuleTensors& tensors, const AwqModule& layout) {
   NIBBLE_TRY(std::vector<float> scales, tensors.load_finite("scales"));
   switch (layout.row->layout) {
     case AwqLayout::kGemm:
@@ -274,7 +274,7 @@ Expected<std::vector<float>> read_scales(const ModuleTensors& tensors, const Lay
 }
 
 // Zero points [num_groups, out_features]; of gemv_fast and llm-awq: -(scale * zero).
-Expected<std::vector<float>> read_zeros(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<float>> read_zeros(const ModuleTensors& tensors, const AwqModule& layout) {
   const size_t count = layout.num_groups * layout.out_features;
   if (layout.zeros.empty()) return std::vector<float>(count, kSymmetricZero);
   if (layout.row->layout == AwqLayout::kFast) {
@@ -293,7 +293,7 @@ Expected<std::vector<float>> read_zeros(const ModuleTensors& tensors, const Layo
   return gemm ? zeros : transposed(zeros, layout);
 }
 
-Expected<std::vector<uint8_t>> read_codes(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<uint8_t>> read_codes(const ModuleTensors& tensors, const AwqModule& layout) {
   NIBBLE_TRY(const Tensor tensor, tensors.load("qweight"));
   std::vector<uint8_t> codes(layout.out_features * layout.in_features);
   if (layout.row->layout == AwqLayout::kFast) {
@@ -348,7 +348,7 @@ void turn_awq_gemm(const std::byte* qweight, size_t out_features, size_t in_feat
 }
 
 // Nothing for the layouts of old kernels.
-Expected<std::optional<CodeWords>> read_words(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::optional<CodeWords>> read_words(const ModuleTensors& tensors, const AwqModule& layout) {
   const bool gemm = layout.row->layout == AwqLayout::kGemm;
   if ((!gemm && layout.row->layout != AwqLayout::kGemv) || layout.in_features % kPerWord != 0) {
     return std::optional<CodeWords>();
@@ -360,7 +360,7 @@ Expected<std::optional<CodeWords>> read_words(const ModuleTensors& tensors, cons
   return std::optional(CodeWords{words.tensor(), layout.out_features, 1});
 }
 
-std::string format_name(const Layout& layout) {
+std::string format_name(const AwqModule& layout) {
   return fmt::format("awq {}", layout.zeros == "scaled_zeros" ? "llm-awq" : layout.row->name);
 }
 
@@ -468,7 +468,7 @@ void pack_awq_fast(const uint8_t* codes, size_t out_features, size_t in_features
 
 Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig& config,
                                    const std::optional<LinearShape>& shape, CodeStorage storage) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
+  NIBBLE_TRY(const AwqModule layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   QuantizedWeight& weight = decoded.weight;
   weight.formula = layout.row->layout == AwqLayout::kFast ? WeightFormula::kOffset : WeightFormula::kAffine;
@@ -492,14 +492,14 @@ Expected<DecodedModule> decode_awq(const ModuleTensors& tensors, const AwqConfig
 }
 
 Expected<ModuleSummary> summarize_awq(const ModuleTensors& tensors, const AwqConfig& config) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, std::nullopt));
+  NIBBLE_TRY(const AwqModule layout, read_layout(tensors, config, std::nullopt));
   ModuleSummary summary;
   summary.format = format_name(layout);
   summary.out_features = layout.out_features;
   summary.in_features = layout.in_features;
   summary.bits = 4;
   summary.group_size = layout.group_size;
-  summary.stored_bytes = tensors.stored_bytes(kSuffixes);
+  summary.stored_bytes = tensors.stored_bytes(kAwqSuffixes);
   return summary;
 }
 

@@ -24,8 +24,8 @@ std::string sha256_of(const std::vector<T>& values) {
 float half(float value) { return fp16_to_float(float_to_fp16(value)); }
 
 // A module with codes, zero points and scales, in whichever layout is asked for.
-struct Problem {
-  Problem(size_t out, size_t in, size_t group, unsigned seed = 1)
+struct AwqProblem {
+  AwqProblem(size_t out, size_t in, size_t group, unsigned seed = 1)
       : out_features(out), in_features(in), group_size(group), num_groups(in / group) {
     std::mt19937 rng(seed);
     for (size_t k = 0; k < out * in; ++k) codes.push_back(static_cast<uint8_t>(rng() % 16));
@@ -36,8 +36,8 @@ struct Problem {
   }
 
   // The weights W(32, 128) of the vectors in float16, quantized as AutoAWQ does, groups of 64.
-  static Problem autoawq() {
-    Problem p(32, 128, 64);
+  static AwqProblem autoawq() {
+    AwqProblem p(32, 128, 64);
     const std::vector<float> w = test::formula_weight(32, 128);
     for (size_t o = 0; o < 32; ++o) {
       for (size_t g = 0; g < 2; ++g) {
@@ -182,7 +182,7 @@ std::string sha256_of(const test::MemoryCheckpoint& checkpoint, const char* name
 // --- AutoAWQ's vectors ---------------------------------------------------------------------------
 
 TEST(AwqVectors, TheProblemIsTheOneOfAutoAwq) {
-  const Problem p = Problem::autoawq();
+  const AwqProblem p = AwqProblem::autoawq();
   std::vector<uint8_t> transposed;
   for (size_t i = 0; i < 128; ++i) {
     for (size_t o = 0; o < 32; ++o) transposed.push_back(p.codes[o * 128 + i]);
@@ -193,7 +193,7 @@ TEST(AwqVectors, TheProblemIsTheOneOfAutoAwq) {
 }
 
 TEST(AwqVectors, GemmFilesAreThoseOfAutoAwqAndDecode) {
-  const Problem p = Problem::autoawq();
+  const AwqProblem p = AwqProblem::autoawq();
   const test::MemoryCheckpoint file = p.gemm();
   EXPECT_EQ(words_of(file, "m.qweight", 4),
             (std::vector<uint32_t>{0xda52c830, 0xfa62c941, 0xea63da51, 0x1b73d961}));
@@ -216,7 +216,7 @@ TEST(AwqVectors, GemmFilesAreThoseOfAutoAwqAndDecode) {
 }
 
 TEST(AwqVectors, GemvFilesAreThoseOfAutoAwqAndDecode) {
-  const Problem p = Problem::autoawq();
+  const AwqProblem p = AwqProblem::autoawq();
   const test::MemoryCheckpoint file = p.gemv();
   EXPECT_EQ(words_of(file, "m.qweight", 4),
             (std::vector<uint32_t>{0xe71c8420, 0x8acf49f7, 0xd73eb988, 0xdf48d4b4}));
@@ -233,7 +233,7 @@ TEST(AwqVectors, GemvFilesAreThoseOfAutoAwqAndDecode) {
 }
 
 TEST(AwqVectors, GemvFastFilesAreThoseOfAutoAwqAndDecode) {
-  const Problem p = Problem::autoawq();
+  const AwqProblem p = AwqProblem::autoawq();
   const test::MemoryCheckpoint file = p.fast("qzeros");
   auto words = test::values_of<uint16_t>(file.tensor("m.qweight").value());
   words.resize(8);
@@ -276,7 +276,7 @@ TEST(Awq, EveryLayoutGivesTheSameCodes) {
   for (const size_t group : {32u, 64u, 128u, 256u}) {
     for (const size_t out : {64u, 192u}) {
       SCOPED_TRACE(testing::Message() << "group " << group << ", outputs " << out);
-      const Problem p(out, 256, group, static_cast<unsigned>(group + out));
+      const AwqProblem p(out, 256, group, static_cast<unsigned>(group + out));
       for (const char* version : {"gemm", "exllama", "ipex"}) {
         const auto decoded = p.decode(p.gemm(), version);
         ASSERT_TRUE(decoded) << to_string(decoded.error());
@@ -307,7 +307,7 @@ TEST(Awq, EveryLayoutGivesTheSameCodes) {
 
 TEST(Awq, MarlinTilesAreReadWithZerosOfEight) {
   for (const size_t group : {128u, 256u}) {  // with groups, and with one scale per output
-    const Problem p(192, 256, group);
+    const AwqProblem p(192, 256, group);
     AwqConfig config = p.config("marlin");
     config.zero_point = false;
     const auto decoded = decode_module(p.marlin(), "m", config, LinearShape{192, 256});
@@ -322,7 +322,7 @@ TEST(Awq, MarlinTilesAreReadWithZerosOfEight) {
 RC_GTEST_PROP(Awq, UnpackReturnsWhatWasPacked, ()) {
   const auto out = *rc::gen::inRange<size_t>(1, 20) * 8;
   const auto in = *rc::gen::inRange<size_t>(1, 5) * 64;
-  const Problem p(out, in, 64, *rc::gen::arbitrary<unsigned>());
+  const AwqProblem p(out, in, 64, *rc::gen::arbitrary<unsigned>());
   std::vector<uint8_t> codes(p.codes.size());
   unpack_awq_gemm(test::pack_awq_gemm(p.codes, out, in).data(), out, in, codes.data());
   RC_ASSERT(codes == p.codes);
@@ -335,7 +335,7 @@ RC_GTEST_PROP(Awq, UnpackReturnsWhatWasPacked, ()) {
 }
 
 TEST(Awq, GroupSizeMinusOneIsOneGroup) {
-  const Problem p(16, 96, 96);
+  const AwqProblem p(16, 96, 96);
   AwqConfig config = p.config("gemm");
   config.group_size = -1;
   const auto decoded = decode_module(p.gemm(), "m", config, {});
@@ -347,7 +347,7 @@ TEST(Awq, GroupSizeMinusOneIsOneGroup) {
 // --- Zero points that are not stored -------------------------------------------------------------
 
 TEST(Awq, SymmetricFilesHoldEightsOrNothing) {
-  Problem p(16, 64, 32);
+  AwqProblem p(16, 64, 32);
   p.zeros.assign(p.zeros.size(), 8.f);
   AwqConfig config = p.config("gemm");
   config.zero_point = false;
@@ -397,7 +397,7 @@ TEST(Awq, OffsetFormulaRoundsOnce) {
 // --- Contradictions ------------------------------------------------------------------------------
 
 TEST(Awq, VersionMustAgreeWithTheTensors) {
-  const Problem p(64, 256, 64);
+  const AwqProblem p(64, 256, 64);
   const auto expect_refused = [&](const test::MemoryCheckpoint& file, const char* version,
                                   const char* found) {
     const auto decoded = p.decode(file, version);
@@ -416,7 +416,7 @@ TEST(Awq, VersionMustAgreeWithTheTensors) {
 }
 
 TEST(Awq, UnknownVersionIsAnsweredWithTheKnownOnes) {
-  const Problem p(16, 64, 32);
+  const AwqProblem p(16, 64, 32);
   const auto refused = p.decode(p.gemm(), "gemx");
   ASSERT_FALSE(refused);
   EXPECT_THAT(to_string(refused.error()),
@@ -424,7 +424,7 @@ TEST(Awq, UnknownVersionIsAnsweredWithTheKnownOnes) {
 }
 
 TEST(Awq, GptqTensorsAreToldApart) {
-  const Problem p(16, 64, 32);
+  const AwqProblem p(16, 64, 32);
   test::MemoryCheckpoint file = p.gemm();
   file.add("m.g_idx", Tensor::of(DType::kI32, {64}, std::vector<int32_t>(64)));
   const auto by_g_idx = p.decode(file, "gemm");
@@ -439,7 +439,7 @@ TEST(Awq, GptqTensorsAreToldApart) {
 }
 
 TEST(Awq, GroupsMustCoverTheInputs) {
-  const Problem p(16, 96, 32);
+  const AwqProblem p(16, 96, 32);
   AwqConfig config = p.config("gemm");
   for (const int64_t group_size : {16, 48, 64, 96, 192, 0, -5}) {
     config.group_size = group_size;
@@ -450,7 +450,7 @@ TEST(Awq, GroupsMustCoverTheInputs) {
 
 TEST(Awq, EmptyAndOddShapesAreRefused) {
   for (const Shape& shape : {Shape{0, 2}, Shape{64, 0}, Shape{64}, Shape{}, Shape{64, 2, 1}}) {
-    const Problem p(16, 64, 32);
+    const AwqProblem p(16, 64, 32);
     test::MemoryCheckpoint file = p.gemm();
     for (const DType dtype : {DType::kI32, DType::kI16}) {
       const size_t count = num_elements(shape).value();

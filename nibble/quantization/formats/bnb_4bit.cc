@@ -16,7 +16,7 @@ const std::vector<DType>& storage_dtypes() {
   return kDTypes;
 }
 
-struct Layout {
+struct Bnb4bitLayout {
   BnbQuantState state;
   size_t num_blocks = 0;
   std::vector<std::string> suffixes;  // of the tensors that belong to the weight
@@ -77,8 +77,8 @@ Status check_weight(const ModuleTensors& tensors, const BnbQuantState& state) {
       .with_fix("The file is damaged: fetch it again.");
 }
 
-Expected<Layout> read_layout(const ModuleTensors& tensors, const std::optional<LinearShape>& shape) {
-  Layout layout;
+Expected<Bnb4bitLayout> read_layout(const ModuleTensors& tensors, const std::optional<LinearShape>& shape) {
+  Bnb4bitLayout layout;
   NIBBLE_TRY(const std::string state_suffix, find_state(tensors));
   NIBBLE_TRY(layout.state, read_state(tensors, state_suffix));
   const BnbQuantState& state = layout.state;
@@ -158,7 +158,7 @@ Tensor swap_halves(std::span<const std::byte> bytes) {
 
 Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors, const std::optional<LinearShape>& shape,
                                         CodeStorage storage) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, shape));
+  NIBBLE_TRY(const Bnb4bitLayout layout, read_layout(tensors, shape));
   const BnbQuantState& state = layout.state;
   DecodedModule decoded;
   QuantizedWeight& weight = decoded.weight;
@@ -182,7 +182,7 @@ Expected<DecodedModule> decode_bnb_4bit(const ModuleTensors& tensors, const std:
 }
 
 Expected<ModuleSummary> summarize_bnb_4bit(const ModuleTensors& tensors) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, std::nullopt));
+  NIBBLE_TRY(const Bnb4bitLayout layout, read_layout(tensors, std::nullopt));
   ModuleSummary summary;
   summary.format = "bitsandbytes " + layout.state.quant_type;
   summary.out_features = layout.state.out_features;

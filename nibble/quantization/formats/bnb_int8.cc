@@ -3,7 +3,7 @@
 namespace nibble {
 namespace {
 
-const std::vector<std::string> kSuffixes = {"weight", "SCB", "weight_format"};
+const std::vector<std::string> kInt8Suffixes = {"weight", "SCB", "weight_format"};
 
 // 0: rows. Old versions stored the orders of three GPU generations (1 to 3); a file without the
 // tensor holds rows. The loader of the original refuses the others, and so do we.
@@ -75,7 +75,7 @@ Expected<ModuleSummary> summarize_bnb_int8(const ModuleTensors& tensors) {
   summary.in_features = sides.in_features;
   summary.bits = 8;
   summary.group_size = sides.in_features;
-  summary.stored_bytes = tensors.stored_bytes(kSuffixes);
+  summary.stored_bytes = tensors.stored_bytes(kInt8Suffixes);
   return summary;
 }
 

@@ -20,7 +20,7 @@ using Infos = std::map<std::string, TensorInfo>;
 
 constexpr std::array<std::string_view, 6> kNames = {"gptq", "gptq_v2", "gptq_p", "gemm", "gemv", "gemv_fast"};
 
-constexpr size_t kPerWord = 8;        // AWQ: codes in 32 bits
+constexpr size_t kCodesPerWord = 8;   // AWQ: codes in 32 bits
 constexpr size_t kGptqMultiple = 32;  // AutoGPTQ allocates whole runs of 32 only
 
 bool is_gptq(AffineLayout layout) { return layout <= AffineLayout::kGptqPlanar; }
@@ -43,7 +43,7 @@ Status check_gptq(AffineLayout layout, int bits, size_t out_features, size_t in_
         .with_fix(holder_of_bits(bits));
   }
   if (out_features % kGptqMultiple == 0 && in_features % kGptqMultiple == 0) return {};
-  const bool gemm = bits == 4 && out_features % kPerWord == 0;
+  const bool gemm = bits == 4 && out_features % kCodesPerWord == 0;
   return fail(ErrorCode::kInvalidArgument, "{} outputs and {} inputs, but {} needs multiples of {}",
               out_features, in_features, affine_layout_name(layout), kGptqMultiple)
       .with_fix(gemm ? "The layout gemm holds it where group_size divides the inputs; otherwise leave the "
@@ -56,7 +56,7 @@ Status check_gptq(AffineLayout layout, int bits, size_t out_features, size_t in_
 std::optional<size_t> gemv_zero_words(size_t num_groups, size_t group_size) {
   const size_t multiple = group_size >= 128 ? 1 : group_size == 64 ? 2 : group_size == 32 ? 4 : 0;
   if (multiple == 0) return std::nullopt;
-  return ceil_div(ceil_div(num_groups, kPerWord), multiple) * multiple;
+  return ceil_div(ceil_div(num_groups, kCodesPerWord), multiple) * multiple;
 }
 
 Status check_awq(AffineLayout layout, int bits, size_t out_features, size_t in_features, size_t group_size) {
@@ -67,11 +67,11 @@ Status check_awq(AffineLayout layout, int bits, size_t out_features, size_t in_f
         .with_fix(holder_of_bits(bits));
   }
   const size_t inputs = layout == AffineLayout::kAwqGemvFast ? 64 : layout == AffineLayout::kAwqGemv ? 8 : 1;
-  if (out_features % kPerWord != 0 || in_features % inputs != 0) {
+  if (out_features % kCodesPerWord != 0 || in_features % inputs != 0) {
     return fail(ErrorCode::kInvalidArgument, "{} outputs and {} inputs, but {} needs multiples of {} and {}",
-                out_features, in_features, name, kPerWord, inputs)
-        .with_fix(out_features % kPerWord == 0 ? "The layout gemm takes any number of inputs."
-                                               : "No layout holds it: leave the module as it is.");
+                out_features, in_features, name, kCodesPerWord, inputs)
+        .with_fix(out_features % kCodesPerWord == 0 ? "The layout gemm takes any number of inputs."
+                                                    : "No layout holds it: leave the module as it is.");
   }
   if (in_features % group_size != 0) {
     return fail(ErrorCode::kInvalidArgument, "group_size {} does not divide the {} inputs, as {} wants it",
@@ -198,9 +198,9 @@ Expected<Tensors> encode_awq_words(const QuantizedWeight& weight, AffineLayout l
   const size_t padded = gemm ? weight.num_groups : infos.at("scales").shape[1];
   if (!gemm) scales = by_output(scales, weight.out_features, padded);
 
-  std::vector<uint32_t> qweight(weight.codes.size() / kPerWord);
+  std::vector<uint32_t> qweight(weight.codes.size() / kCodesPerWord);
   pack(weight.codes.data(), weight.out_features, weight.in_features, qweight.data());
-  std::vector<uint32_t> qzeros(weight.out_features * padded / kPerWord);
+  std::vector<uint32_t> qzeros(weight.out_features * padded / kCodesPerWord);
   pack(by_output(zeros, weight.out_features, padded).data(), weight.out_features, padded, qzeros.data());
 
   Tensors tensors;
@@ -261,7 +261,7 @@ Expected<Infos> encoded_tensors(AffineLayout layout, int bits, size_t out_featur
     NIBBLE_RETURN_IF_ERROR(check_awq(layout, bits, out_features, in_features, group_size));
   }
   const size_t num_groups = ceil_div(in_features, group_size);
-  const size_t padded = gemv_zero_words(num_groups, group_size).value_or(0) * kPerWord;
+  const size_t padded = gemv_zero_words(num_groups, group_size).value_or(0) * kCodesPerWord;
   switch (layout) {
     case AffineLayout::kGptq:
     case AffineLayout::kGptqV2:
@@ -273,12 +273,12 @@ Expected<Infos> encoded_tensors(AffineLayout layout, int bits, size_t out_featur
                    {"g_idx", {DType::kI32, {in_features}}}};
     }
     case AffineLayout::kAwqGemm:
-      return Infos{{"qweight", {DType::kI32, {in_features, out_features / kPerWord}}},
-                   {"qzeros", {DType::kI32, {num_groups, out_features / kPerWord}}},
+      return Infos{{"qweight", {DType::kI32, {in_features, out_features / kCodesPerWord}}},
+                   {"qzeros", {DType::kI32, {num_groups, out_features / kCodesPerWord}}},
                    {"scales", {DType::kF16, {num_groups, out_features}}}};
     case AffineLayout::kAwqGemv:
-      return Infos{{"qweight", {DType::kI32, {out_features, in_features / kPerWord}}},
-                   {"qzeros", {DType::kI32, {out_features, padded / kPerWord}}},
+      return Infos{{"qweight", {DType::kI32, {out_features, in_features / kCodesPerWord}}},
+                   {"qzeros", {DType::kI32, {out_features, padded / kCodesPerWord}}},
                    {"scales", {DType::kF16, {out_features, padded}}}};
     case AffineLayout::kAwqGemvFast:
       break;

@@ -24,7 +24,7 @@ constexpr AffineLayout kLayouts[] = {AffineLayout::kGptq,       AffineLayout::kG
                                      AffineLayout::kGptqPlanar, AffineLayout::kAwqGemm,
                                      AffineLayout::kAwqGemv,    AffineLayout::kAwqGemvFast};
 
-float half(float value) { return fp16_to_float(float_to_fp16(value)); }
+float to_half(float value) { return fp16_to_float(float_to_fp16(value)); }
 
 // Random codes, zero points from 1 and scales of both signs.
 QuantizedWeight random_weight(int bits, size_t out, size_t in, size_t group, unsigned seed = 1) {
@@ -39,7 +39,7 @@ QuantizedWeight random_weight(int bits, size_t out, size_t in, size_t group, uns
   for (size_t k = 0; k < out * in; ++k) weight.codes.push_back(static_cast<uint8_t>(rng() % (1u << bits)));
   for (size_t k = 0; k < weight.num_groups * out; ++k) {
     weight.zeros.push_back(static_cast<float>(1 + rng() % ((1u << bits) - 1)));
-    weight.scales.push_back(half((static_cast<float>(rng() % 2000) - 1000.f) / 4096.f));
+    weight.scales.push_back(to_half((static_cast<float>(rng() % 2000) - 1000.f) / 4096.f));
   }
   return weight;
 }
@@ -91,7 +91,7 @@ void expect_round_trip(const QuantizedWeight& weight, AffineLayout layout) {
   EXPECT_EQ(found.num_groups, weight.num_groups);
   std::vector<float> zeros = weight.zeros;
   if (layout == AffineLayout::kAwqGemvFast) {
-    for (size_t k = 0; k < zeros.size(); ++k) zeros[k] = half(-(weight.scales[k] * zeros[k]));
+    for (size_t k = 0; k < zeros.size(); ++k) zeros[k] = to_half(-(weight.scales[k] * zeros[k]));
   }
   EXPECT_EQ(found.zeros, zeros);
   if (layout == AffineLayout::kAwqGemvFast) return;
@@ -296,12 +296,12 @@ QuantizedWeight autoawq_weight() {
     for (size_t g = 0; g < 2; ++g) {
       const auto begin = w.begin() + static_cast<ptrdiff_t>(o * 128 + g * 64);
       const auto [min, max] = std::minmax_element(begin, begin + 64);
-      const float scale = half(half(*max - *min) / 15.f);
-      const float zero = std::clamp(-std::nearbyint(half(*min / scale)), 0.f, 15.f);
+      const float scale = to_half(to_half(*max - *min) / 15.f);
+      const float zero = std::clamp(-std::nearbyint(to_half(*min / scale)), 0.f, 15.f);
       weight.scales[g * 32 + o] = scale;
       weight.zeros[g * 32 + o] = zero;
       for (size_t i = g * 64; i < g * 64 + 64; ++i) {
-        const float code = std::nearbyint(half(w[o * 128 + i] / scale)) + zero;
+        const float code = std::nearbyint(to_half(w[o * 128 + i] / scale)) + zero;
         weight.codes[o * 128 + i] = static_cast<uint8_t>(std::clamp(code, 0.f, 15.f));
       }
     }
@@ -347,14 +347,14 @@ std::vector<std::string> affine_model_names() {
 }
 
 class OriginalFiles : public testing::TestWithParam<std::string> {};
-std::string test_name(const testing::TestParamInfo<std::string>& model) {
+std::string affine_test_name(const testing::TestParamInfo<std::string>& model) {
   std::string name = model.param;
   std::replace_if(
       name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, OriginalFiles, testing::ValuesIn(affine_model_names()), test_name);
+INSTANTIATE_TEST_SUITE_P(Models, OriginalFiles, testing::ValuesIn(affine_model_names()), affine_test_name);
 
 AffineLayout layout_of(const QuantizationConfig& config) {
   const auto* gptq = std::get_if<GPTQConfig>(&config);

@@ -9,10 +9,10 @@
 namespace nibble {
 namespace {
 
-const std::vector<std::string> kSuffixes = {"qweight", "qzeros", "scales", "g_idx"};
+const std::vector<std::string> kGptqSuffixes = {"qweight", "qzeros", "scales", "g_idx"};
 
 // What the headers say, checked against each other, the config and the architecture.
-struct Layout {
+struct GptqLayout {
   GptqParameters parameters;
   GptqPacking packing;
   size_t out_features = 0;
@@ -71,9 +71,9 @@ Status check_rows(const ModuleTensors& tensors, const GptqPacking& packing, cons
       .with_fix(kFetchBothAgain);
 }
 
-Expected<Layout> read_layout(const ModuleTensors& tensors, const GPTQConfig& config,
-                             const std::optional<LinearShape>& shape) {
-  Layout layout;
+Expected<GptqLayout> read_layout(const ModuleTensors& tensors, const GPTQConfig& config,
+                                 const std::optional<LinearShape>& shape) {
+  GptqLayout layout;
   NIBBLE_TRY(layout.parameters, gptq_parameters(config, tensors.module()));
   layout.packing = {.bits = layout.parameters.bits, .planar = config.checkpoint_format == "gptq_p"};
   if (!is_valid(layout.packing)) {
@@ -145,7 +145,7 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const GPTQConfig& con
 }
 
 // Whether all fields of qzeros are `value`; padding fields behind the last output do not count.
-bool all_fields_are(const std::vector<uint32_t>& qzeros, const Layout& layout, uint8_t value) {
+bool all_fields_are(const std::vector<uint32_t>& qzeros, const GptqLayout& layout, uint8_t value) {
   const size_t words = qzeros.size() / layout.num_groups;
   std::vector<uint8_t> fields(layout.out_features);
   for (size_t g = 0; g < layout.num_groups; ++g) {
@@ -176,7 +176,7 @@ void warn_of_lost_zeros(const std::vector<uint32_t>& qzeros, const GptqPacking& 
 
 // The config's word, unless the data of a symmetric file say the opposite.
 GptqZeros zeros_convention(const std::vector<uint32_t>& qzeros, const ModuleTensors& tensors,
-                           const GPTQConfig& config, const Layout& layout) {
+                           const GPTQConfig& config, const GptqLayout& layout) {
   if (layout.packing.planar) return GptqZeros::kTrue;
   bool minus_one = config.checkpoint_format != "gptq_v2";
   if (layout.parameters.sym) {
@@ -201,7 +201,7 @@ GptqZeros zeros_convention(const std::vector<uint32_t>& qzeros, const ModuleTens
 }
 
 // Group of each input, or nothing where it is i / group_size. What desc_act says does not matter.
-Expected<std::vector<uint32_t>> read_g_idx(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<uint32_t>> read_g_idx(const ModuleTensors& tensors, const GptqLayout& layout) {
   std::vector<uint32_t> g_idx;
   if (!tensors.has("g_idx")) return g_idx;
   NIBBLE_TRY(const Tensor tensor, tensors.load("g_idx"));
@@ -277,7 +277,7 @@ std::vector<float> gptq_zeros(std::vector<uint32_t> qzeros, size_t num_groups, s
 
 Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConfig& config,
                                     const std::optional<LinearShape>& shape, CodeStorage storage) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
+  NIBBLE_TRY(const GptqLayout layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   QuantizedWeight& weight = decoded.weight;
   weight.formula = WeightFormula::kAffine;
@@ -311,14 +311,14 @@ Expected<DecodedModule> decode_gptq(const ModuleTensors& tensors, const GPTQConf
 }
 
 Expected<ModuleSummary> summarize_gptq(const ModuleTensors& tensors, const GPTQConfig& config) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, std::nullopt));
+  NIBBLE_TRY(const GptqLayout layout, read_layout(tensors, config, std::nullopt));
   ModuleSummary summary;
   summary.format = format_name(layout.packing, config.checkpoint_format == "gptq_v2");
   summary.out_features = layout.out_features;
   summary.in_features = layout.in_features;
   summary.bits = layout.packing.bits;
   summary.group_size = layout.group_size;
-  summary.stored_bytes = tensors.stored_bytes(kSuffixes);
+  summary.stored_bytes = tensors.stored_bytes(kGptqSuffixes);
   return summary;
 }
 

@@ -9,7 +9,7 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kRun = 32;  // codes that fill whole words at every width
+constexpr size_t kWholeRun = 32;  // codes that fill whole words at every width
 
 // Codes 8t .. 8t+7 of a plane: kWidth words that hold one stream of kWidth-bit fields.
 template <int kWidth>
@@ -24,7 +24,7 @@ uint64_t eight_fields(const uint32_t* words, size_t t) {
 // One run: the planes' words -> 32 codes. kWidths: low plane first.
 template <int... kWidths>
 void unpack_run(const uint32_t* words, uint8_t* codes) {
-  for (size_t t = 0; t < kRun / 8; ++t) {
+  for (size_t t = 0; t < kWholeRun / 8; ++t) {
     const uint32_t* plane = words;
     uint64_t eight = 0;
     int shift = 0;
@@ -42,19 +42,19 @@ void unpack_columns(const uint32_t* words, size_t num_words, size_t out_features
   constexpr size_t kTile = 16;
   for (size_t o = 0; o < out_features; o += kTile) {
     const size_t columns = std::min(kTile, out_features - o);
-    for (size_t i = 0, row = 0; i < in_features; i += kRun, row += kBits) {
+    for (size_t i = 0, row = 0; i < in_features; i += kWholeRun, row += kBits) {
       uint32_t run[kTile][kBits] = {};
       for (size_t w = 0; w < std::min(kBits, num_words - row); ++w) {
         const uint32_t* line = words + (row + w) * out_features + o;
         for (size_t c = 0; c < columns; ++c) run[c][w] = line[c];
       }
-      const size_t count = std::min(kRun, in_features - i);
+      const size_t count = std::min(kWholeRun, in_features - i);
       for (size_t c = 0; c < columns; ++c) {
         uint8_t* out = codes + (o + c) * in_features + i;
-        if (count == kRun) {
+        if (count == kWholeRun) {
           unpack_run<kWidths...>(run[c], out);
         } else {
-          uint8_t last[kRun];
+          uint8_t last[kWholeRun];
           unpack_run<kWidths...>(run[c], last);
           std::memcpy(out, last, count);
         }
@@ -77,7 +77,7 @@ void put_eight_fields(uint64_t fields, size_t t, uint32_t* words) {
 template <int... kWidths>
 void pack_run(const uint8_t* codes, uint32_t* words) {
   std::fill_n(words, (kWidths + ...), 0u);
-  for (size_t t = 0; t < kRun / 8; ++t) {
+  for (size_t t = 0; t < kWholeRun / 8; ++t) {
     uint64_t eight = 0;
     std::memcpy(&eight, codes + 8 * t, sizeof(eight));
     uint32_t* plane = words;
@@ -95,13 +95,13 @@ void pack_columns(const uint8_t* codes, size_t out_features, size_t in_features,
   constexpr size_t kTile = 16;
   for (size_t o = 0; o < out_features; o += kTile) {
     const size_t columns = std::min(kTile, out_features - o);
-    for (size_t i = 0, row = 0; i < in_features; i += kRun, row += kBits) {
+    for (size_t i = 0, row = 0; i < in_features; i += kWholeRun, row += kBits) {
       uint32_t run[kTile][kBits];
-      const size_t count = std::min(kRun, in_features - i);
+      const size_t count = std::min(kWholeRun, in_features - i);
       for (size_t c = 0; c < columns; ++c) {
         const uint8_t* in = codes + (o + c) * in_features + i;
-        uint8_t last[kRun] = {};
-        if (count < kRun) in = static_cast<const uint8_t*>(std::memcpy(last, in, count));
+        uint8_t last[kWholeRun] = {};
+        if (count < kWholeRun) in = static_cast<const uint8_t*>(std::memcpy(last, in, count));
         pack_run<kWidths...>(in, run[c]);
       }
       for (size_t w = 0; w < std::min(kBits, num_words - row); ++w) {
@@ -156,8 +156,8 @@ bool is_valid(const GptqPacking& packing) {
 
 std::optional<size_t> gptq_words(size_t count, const GptqPacking& packing) {
   const auto bits = static_cast<size_t>(packing.bits);
-  const size_t runs = count / kRun;
-  const size_t rest = count % kRun;
+  const size_t runs = count / kWholeRun;
+  const size_t rest = count % kWholeRun;
   size_t words = 0;
   if (__builtin_mul_overflow(runs, bits, &words)) return std::nullopt;
   const size_t last = rest == 0 ? 0 : packing.planar ? bits : (rest * bits + 31) / 32;
@@ -175,12 +175,12 @@ void unpack_gptq_row(const GptqPacking& packing, const uint32_t* words, size_t c
   const Functions f = functions(packing);
   const size_t bits = static_cast<size_t>(packing.bits);
   const size_t num_words = gptq_words(count, packing).value_or(0);
-  for (size_t i = 0, w = 0; i < count; i += kRun, w += bits) {
+  for (size_t i = 0, w = 0; i < count; i += kWholeRun, w += bits) {
     uint32_t run[8] = {};
-    uint8_t last[kRun];
+    uint8_t last[kWholeRun];
     std::copy_n(words + w, std::min(bits, num_words - w), run);
     f.unpack_run(run, last);
-    std::memcpy(codes + i, last, std::min(kRun, count - i));
+    std::memcpy(codes + i, last, std::min(kWholeRun, count - i));
   }
 }
 
@@ -194,10 +194,10 @@ void pack_gptq_row(const GptqPacking& packing, const uint8_t* codes, size_t coun
   const Functions f = functions(packing);
   const size_t bits = static_cast<size_t>(packing.bits);
   const size_t num_words = gptq_words(count, packing).value_or(0);
-  for (size_t i = 0, w = 0; i < count; i += kRun, w += bits) {
-    uint8_t codes_of_run[kRun] = {};
+  for (size_t i = 0, w = 0; i < count; i += kWholeRun, w += bits) {
+    uint8_t codes_of_run[kWholeRun] = {};
     uint32_t run[8];
-    std::memcpy(codes_of_run, codes + i, std::min(kRun, count - i));
+    std::memcpy(codes_of_run, codes + i, std::min(kWholeRun, count - i));
     f.pack_run(codes_of_run, run);
     std::copy_n(run, std::min(bits, num_words - w), words + w);
   }

@@ -63,8 +63,8 @@ TEST(GptqZeros, ThreeBitsWrapAtEight) {
 // --- Whole modules -------------------------------------------------------------------------------
 
 // A random module "m" and what it should decode to.
-struct Problem {
-  Problem(size_t out, size_t in, size_t group, int bits = 4, bool planar = false, unsigned seed = 1)
+struct GptqProblem {
+  GptqProblem(size_t out, size_t in, size_t group, int bits = 4, bool planar = false, unsigned seed = 1)
       : out_features(out), in_features(in), num_groups((in + group - 1) / group) {
     config.bits = bits;
     config.group_size = static_cast<int64_t>(group);
@@ -152,7 +152,7 @@ TEST(Gptq, DecodesEveryWidthAndGroupSize) {
       if (!planar && bits >= 5 && bits <= 7) continue;
       for (const size_t group : {16u, 32u, 48u, 128u, 4096u}) {
         SCOPED_TRACE(testing::Message() << bits << " bits, group " << group << (planar ? ", planar" : ""));
-        const Problem problem(32, 96, group, bits, planar, static_cast<unsigned>(bits) * 10);
+        const GptqProblem problem(32, 96, group, bits, planar, static_cast<unsigned>(bits) * 10);
         const auto decoded = problem.decode();
         ASSERT_TRUE(decoded) << to_string(decoded.error());
         EXPECT_EQ(decoded->weight.bits, bits);
@@ -166,7 +166,7 @@ TEST(Gptq, DecodesEveryWidthAndGroupSize) {
 }
 
 TEST(Gptq, OneGroupForAllInputs) {
-  Problem problem(8, 64, 64);
+  GptqProblem problem(8, 64, 64);
   problem.config.group_size = -1;
   const auto decoded = problem.decode();
   ASSERT_TRUE(decoded) << to_string(decoded.error());
@@ -176,7 +176,7 @@ TEST(Gptq, OneGroupForAllInputs) {
 }
 
 TEST(Gptq, LastGroupMayBeShort) {
-  const Problem problem(8, 80, 32);
+  const GptqProblem problem(8, 80, 32);
   const auto decoded = problem.decode();
   ASSERT_TRUE(decoded) << to_string(decoded.error());
   EXPECT_EQ(decoded->weight.num_groups, 3u);
@@ -186,7 +186,7 @@ TEST(Gptq, LastGroupMayBeShort) {
 TEST(Gptq, SidesThatFillNoWholeWordsAreRoundedUp) {
   for (const int bits : {2, 3, 4, 8}) {
     SCOPED_TRACE(bits);
-    const Problem problem(5, 37, 16, bits);
+    const GptqProblem problem(5, 37, 16, bits);
     const auto decoded = problem.decode();
     ASSERT_TRUE(decoded) << to_string(decoded.error());
     problem.expect_equal(decoded->weight);
@@ -194,20 +194,20 @@ TEST(Gptq, SidesThatFillNoWholeWordsAreRoundedUp) {
 }
 
 TEST(Gptq, OneOutput) {
-  const Problem problem(1, 64, 32);
+  const GptqProblem problem(1, 64, 32);
   const auto decoded = problem.decode();
   ASSERT_TRUE(decoded) << to_string(decoded.error());
   problem.expect_equal(decoded->weight);
 }
 
 TEST(Gptq, NaturalGIdxIsNotKeptWhateverDescActSays) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   problem.config.desc_act = true;
   EXPECT_TRUE(problem.decode()->weight.g_idx.empty());
 }
 
 TEST(Gptq, ShuffledGIdxIsFollowedWhateverDescActSays) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   std::shuffle(problem.g_idx.begin(), problem.g_idx.end(), std::mt19937(3));
   problem.write();
   const auto decoded = problem.decode();
@@ -218,10 +218,10 @@ TEST(Gptq, ShuffledGIdxIsFollowedWhateverDescActSays) {
 
 // What act-order means: codes in the order of importance with groups of neighbours, put back.
 TEST(Gptq, GatherThroughGIdxEqualsDequantizingInPermutedOrder) {
-  Problem ordered(8, 64, 16);
+  GptqProblem ordered(8, 64, 16);
   std::vector<size_t> perm(64);
   for (size_t i = 0; i < 64; ++i) perm[i] = (i * 29 + 5) % 64;
-  Problem shuffled = ordered;
+  GptqProblem shuffled = ordered;
   for (size_t position = 0; position < 64; ++position) {
     shuffled.g_idx[perm[position]] = static_cast<int32_t>(position / 16);
     for (size_t o = 0; o < 8; ++o) shuffled.codes[o * 64 + perm[position]] = ordered.codes[o * 64 + position];
@@ -237,7 +237,7 @@ TEST(Gptq, GatherThroughGIdxEqualsDequantizingInPermutedOrder) {
 }
 
 TEST(Gptq, NegativeGIdxCountsFromTheEnd) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   for (size_t i = 0; i < 64; ++i) problem.g_idx[i] = static_cast<int32_t>(i / 16) - 4;
   problem.write();
   const auto decoded = problem.decode();
@@ -247,7 +247,7 @@ TEST(Gptq, NegativeGIdxCountsFromTheEnd) {
 }
 
 TEST(Gptq, MissingGIdxMeansNaturalGroupsUnlessOrdered) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   problem.checkpoint.remove("m.g_idx");
   const auto decoded = problem.decode();
   ASSERT_TRUE(decoded) << to_string(decoded.error());
@@ -261,7 +261,7 @@ TEST(Gptq, MissingGIdxMeansNaturalGroupsUnlessOrdered) {
 }
 
 TEST(Gptq, ScalesOfEveryFloatTypeKeepTheirRounding) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     const Tensor f32 = Tensor::of(DType::kF32, {4, 8}, problem.scales);
     problem.checkpoint.add("m.scales", convert_tensor(f32, dtype).value());
@@ -285,7 +285,7 @@ bool warned(std::string_view part) {
 }
 
 TEST(Gptq, SymmetricDataDecideBetweenTheTwoFormats) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   problem.config.sym = true;
   std::fill(problem.zeros.begin(), problem.zeros.end(), 8u);
   problem.write();
@@ -312,7 +312,7 @@ TEST(Gptq, SymmetricDataDecideBetweenTheTwoFormats) {
 }
 
 TEST(Gptq, AsymmetricZerosOfAllEightAreNotSecondGuessed) {
-  Problem problem(8, 64, 16);
+  GptqProblem problem(8, 64, 16);
   std::fill(problem.zeros.begin(), problem.zeros.end(), 8u);
   problem.write();
   problem.config.checkpoint_format = "gptq";
@@ -320,7 +320,7 @@ TEST(Gptq, AsymmetricZerosOfAllEightAreNotSecondGuessed) {
 }
 
 TEST(Gptq, WriterDecidesHowZeroZerosAreRead) {
-  Problem problem(8, 64, 64);
+  GptqProblem problem(8, 64, 64);
   problem.config.checkpoint_format = "gptq";
   problem.checkpoint.add("m.qzeros", Tensor::of(DType::kI32, {1, 1}, std::vector<uint32_t>{0x5EF0E1F7}));
   problem.config.quantizer = {"optimum:1.0", "gptqmodel:7.7.0"};
@@ -363,7 +363,7 @@ TEST(GptqDynamic, CodesOfASkippedModuleAreReadWithTheGeneralParameters) {
 }
 
 TEST(GptqDynamic, OverridesReachTheModule) {
-  Problem problem(8, 64, 32, 8);
+  GptqProblem problem(8, 64, 32, 8);
   problem.config.bits = 4;
   problem.config.group_size = 128;
   problem.config.dynamic = {{.pattern = "m", .overrides = Json{{"bits", 8}, {"group_size", 32}}}};
@@ -377,7 +377,7 @@ TEST(GptqDynamic, OverridesReachTheModule) {
 // --- What is not GPTQ ----------------------------------------------------------------------------
 
 TEST(Gptq, AwqTensorsAreToldApart) {
-  Problem problem(32, 64, 32);
+  GptqProblem problem(32, 64, 32);
   problem.checkpoint.remove("m.g_idx");
   problem.checkpoint.add("m.qweight", Tensor::of(DType::kI32, {64, 4}, std::vector<uint32_t>(256)));
   const auto refused = problem.decode();
@@ -398,7 +398,7 @@ TEST(Gptq, MarlinTensorsAreRefusedByName) {
 }
 
 TEST(Gptq, FiveBitsNeedThePlanarFormat) {
-  Problem problem(8, 64, 32, 5, /*planar=*/true);
+  GptqProblem problem(8, 64, 32, 5, /*planar=*/true);
   problem.config.checkpoint_format = "gptq";
   const auto refused = problem.decode();
   ASSERT_FALSE(refused);
@@ -407,7 +407,7 @@ TEST(Gptq, FiveBitsNeedThePlanarFormat) {
 
 TEST(Gptq, TensorsShorterThanTheirHeadersAreRefused) {
   for (const char* suffix : {"qweight", "qzeros", "scales", "g_idx"}) {
-    Problem problem(8, 64, 32);
+    GptqProblem problem(8, 64, 32);
     const std::string name = fmt::format("m.{}", suffix);
     Tensor tensor = problem.checkpoint.tensor(name).value();
     tensor.bytes = tensor.bytes.first(tensor.bytes.size() - 1);
@@ -420,7 +420,7 @@ TEST(Gptq, TensorsShorterThanTheirHeadersAreRefused) {
 
 TEST(Gptq, EmptyAndOddShapesAreRefused) {
   const auto refuse = [](const char* suffix, DType dtype, Shape shape) {
-    Problem problem(8, 64, 32);
+    GptqProblem problem(8, 64, 32);
     const size_t count = num_elements(shape).value();
     Tensor tensor = dtype == DType::kI32 ? Tensor::of(dtype, shape, std::vector<uint32_t>(count))
                                          : test::fp16_tensor(shape, std::vector<float>(count));

@@ -13,13 +13,13 @@ namespace {
 using Tensors = std::map<std::string, Tensor>;
 using Infos = std::map<std::string, TensorInfo>;
 
-const std::vector<std::string> kSuffixes = {"weight_packed", "weight_scale", "weight_zero_point",
-                                            "weight_shape", "weight_g_idx"};
+const std::vector<std::string> kPackedSuffixes = {"weight_packed", "weight_scale", "weight_zero_point",
+                                                  "weight_shape", "weight_g_idx"};
 
 // Codes lie in 32-bit words as GPTQ's continuous packing has them, but along the rows of the weight.
 GptqPacking packing_of(int bits) { return {.bits = bits}; }
 
-struct Layout {
+struct PackedLayout {
   const CompressedTensorsGroup* group = nullptr;
   size_t out_features = 0;
   size_t in_features = 0;
@@ -58,9 +58,9 @@ Status check_against(const ModuleTensors& tensors, const std::optional<LinearSha
       .with_fix("The file belongs to another model: check the folder.");
 }
 
-Expected<Layout> read_layout(const ModuleTensors& tensors, const CompressedTensorsConfig& config,
-                             const std::optional<LinearShape>& shape) {
-  Layout layout;
+Expected<PackedLayout> read_layout(const ModuleTensors& tensors, const CompressedTensorsConfig& config,
+                                   const std::optional<LinearShape>& shape) {
+  PackedLayout layout;
   NIBBLE_TRY(layout.group, find_group(config, tensors.module()));
   NIBBLE_TRY(const LinearShape found, read_shape(tensors));
   NIBBLE_RETURN_IF_ERROR(check_against(tensors, shape, found));
@@ -114,7 +114,7 @@ Expected<Layout> read_layout(const ModuleTensors& tensors, const CompressedTenso
 }
 
 // Group of each input, or nothing where it is i / group_size.
-Expected<std::vector<uint32_t>> read_g_idx(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<uint32_t>> read_g_idx(const ModuleTensors& tensors, const PackedLayout& layout) {
   std::vector<uint32_t> g_idx;
   if (!tensors.has("weight_g_idx")) return g_idx;
   NIBBLE_TRY(const Tensor tensor, tensors.load("weight_g_idx"));
@@ -151,7 +151,7 @@ std::vector<T> transposed(const std::vector<T>& values, size_t rows, size_t colu
   return result;
 }
 
-Expected<std::vector<float>> read_zeros(const ModuleTensors& tensors, const Layout& layout) {
+Expected<std::vector<float>> read_zeros(const ModuleTensors& tensors, const PackedLayout& layout) {
   const size_t count = layout.num_groups * layout.out_features;
   if (layout.group->sym) {
     return std::vector<float>(count, static_cast<float>(1u << (layout.group->bits - 1)));
@@ -183,7 +183,7 @@ Expected<std::vector<uint8_t>> zero_codes(const QuantizedWeight& weight, bool sy
 Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
                                               const CompressedTensorsConfig& config,
                                               const std::optional<LinearShape>& shape, CodeStorage storage) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, shape));
+  NIBBLE_TRY(const PackedLayout layout, read_layout(tensors, config, shape));
   DecodedModule decoded;
   decoded.format = kPackQuantized;
   QuantizedWeight& weight = decoded.weight;
@@ -217,14 +217,14 @@ Expected<DecodedModule> decode_pack_quantized(const ModuleTensors& tensors,
 
 Expected<ModuleSummary> summarize_pack_quantized(const ModuleTensors& tensors,
                                                  const CompressedTensorsConfig& config) {
-  NIBBLE_TRY(const Layout layout, read_layout(tensors, config, std::nullopt));
+  NIBBLE_TRY(const PackedLayout layout, read_layout(tensors, config, std::nullopt));
   ModuleSummary summary;
   summary.format = kPackQuantized;
   summary.out_features = layout.out_features;
   summary.in_features = layout.in_features;
   summary.bits = layout.group->bits;
   summary.group_size = layout.group_size;
-  summary.stored_bytes = tensors.stored_bytes(kSuffixes);
+  summary.stored_bytes = tensors.stored_bytes(kPackedSuffixes);
   return summary;
 }
 
