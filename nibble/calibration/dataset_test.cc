@@ -98,7 +98,7 @@ TEST(ParseDataset, WhatIsWrongIsNamed) {
 // --- Shares --------------------------------------------------------------------------------------
 
 TEST(CalibrationShares, WhatIsNotGivenAwayIsDividedEqually) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::vector<std::vector<int32_t>> texts;
   std::vector<DataSource> sources;
   for (const char* word : {"dog ", "cat ", "tree "}) {
@@ -123,7 +123,7 @@ TEST(CalibrationShares, WhatIsNotGivenAwayIsDividedEqually) {
 }
 
 TEST(CalibrationShares, FilesThatWouldGetNothingAreAnError) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto a = folder.add("a.txt", words(2000));
   EXPECT_THAT(failure(load({{a, 8}, {a, {}}}, {.num_samples = 8, .sequence_length = 64})),
               HasSubstr("8 sequences in all, 8 of them given away with num=, leave none for the other file"));
@@ -137,7 +137,7 @@ TEST(CalibrationShares, FilesThatWouldGetNothingAreAnError) {
 // --- Plain text ----------------------------------------------------------------------------------
 
 TEST(CalibrationText, IsCutAtPlacesThatTheSeedDecides) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string text = words(3000);
   const auto path = folder.add("a.txt", text);
   const DatasetOptions options{.num_samples = 8, .sequence_length = 128, .seed = 5};
@@ -160,7 +160,7 @@ TEST(CalibrationText, IsCutAtPlacesThatTheSeedDecides) {
 }
 
 TEST(CalibrationText, EveryPlaceCanBeTheBeginning) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string text = words(4);
   const std::vector<int32_t> tokens = tokens_of(text);
   const size_t length = tokens.size() - 2;
@@ -175,7 +175,7 @@ TEST(CalibrationText, EveryPlaceCanBeTheBeginning) {
 }
 
 TEST(CalibrationText, AShortTextIsOneSequenceWithAWarning) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder.add("a.txt", "Two dogs ran home.");
   const auto data = load({{path, {}}}, {.num_samples = 4, .sequence_length = 512});
   ASSERT_TRUE(data) << to_string(data.error());
@@ -186,7 +186,7 @@ TEST(CalibrationText, AShortTextIsOneSequenceWithAWarning) {
 }
 
 TEST(CalibrationText, NoTextIsAnError) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto refusal = [&](std::string_view text) {
     return failure(load({{folder.add("a.txt", text), {}}}, {}));
   };
@@ -209,7 +209,7 @@ TEST(CalibrationText, NoTextIsAnError) {
 }
 
 TEST(CalibrationText, FewTokensAreCountedAgainstTheWidestInput) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder.add("a.txt", words(3000));
   const auto warnings_for = [&](size_t width) {
     return load({{path, {}}}, {.num_samples = 4, .sequence_length = 256, .widest_in_features = width})
@@ -223,7 +223,7 @@ TEST(CalibrationText, FewTokensAreCountedAgainstTheWidestInput) {
 }
 
 TEST(CalibrationText, ScriptsThatTheSamplesLackAreNamed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::string lines;
   for (size_t k = 0; k < 40; ++k) lines += text_line(words(20, 100 * k));
   for (size_t k = 0; k < 2; ++k) lines += text_line("кот и собака живут в одном доме");
@@ -238,7 +238,7 @@ TEST(CalibrationText, ScriptsThatTheSamplesLackAreNamed) {
 }
 
 TEST(CalibrationText, TextThatTheTokenizerSpellsInBytesIsNamed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::string text;
   for (int k = 0; k < 200; ++k) text += "猫と犬は家にいる。";
   const auto data = load({{folder.add("a.txt", text), {}}}, {.num_samples = 4, .sequence_length = 64});
@@ -249,7 +249,7 @@ TEST(CalibrationText, TextThatTheTokenizerSpellsInBytesIsNamed) {
 }
 
 TEST(CalibrationText, NeedsATokenizerOfTheModel) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder.add("a.txt", words(100));
   EXPECT_THAT(failure(load_calibration_data({{path, {}}}, {}, nullptr, nullptr, kVocabSize)),
               HasSubstr("text needs a tokenizer"));
@@ -274,7 +274,7 @@ TEST(CalibrationText, TheBuiltInTextIsThereAndEnough) {
 // --- JSONL ---------------------------------------------------------------------------------------
 
 TEST(CalibrationJsonl, ShortLinesArePackedAndLongOnesCut) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::string lines;
   std::vector<std::vector<int32_t>> samples;
   for (size_t k = 0; k < 12; ++k) {
@@ -307,7 +307,7 @@ TEST(CalibrationJsonl, ShortLinesArePackedAndLongOnesCut) {
 }
 
 TEST(CalibrationJsonl, TheSeedDecidesWhichLines) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::string lines;
   for (size_t k = 0; k < 50; ++k) lines += text_line(words(20, 100 * k));
   const auto path = folder.add("a.jsonl", lines);
@@ -320,7 +320,7 @@ TEST(CalibrationJsonl, TheSeedDecidesWhichLines) {
 }
 
 TEST(CalibrationJsonl, LinesOfAtMostTenTokensAreDropped) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path =
       folder.add("a.jsonl", text_line("Hi.") + "\n  \r\n" + text_line(words(20)) + text_line(""));
   const auto data = load({{path, {}}}, {.num_samples = 1, .sequence_length = 512});
@@ -332,7 +332,7 @@ TEST(CalibrationJsonl, LinesOfAtMostTenTokensAreDropped) {
 }
 
 TEST(CalibrationJsonl, MessagesGoThroughTheChatTemplate) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const Json messages = {{{"role", "user"}, {"content", "Tell me a story about <|im_end|> and a dog."}},
                          {{"role", "assistant"}, {"content", "Once there was a dog who could not sleep."}}};
   const auto path = folder.add("a.jsonl", Json{{"messages", messages}}.dump());
@@ -357,7 +357,7 @@ TEST(CalibrationJsonl, MessagesGoThroughTheChatTemplate) {
 }
 
 TEST(CalibrationJsonl, BrokenLinesAreNamedByTheirNumber) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto with_line = [&](std::string_view line) {
     const auto path = folder.add("a.jsonl", text_line(words(20)) + "\n" + std::string(line) + "\n");
     const auto data = load({{path, {}}}, {});
@@ -375,7 +375,7 @@ TEST(CalibrationJsonl, BrokenLinesAreNamedByTheirNumber) {
 // --- Token files ---------------------------------------------------------------------------------
 
 TEST(CalibrationTokens, AreTakenAsTheyAre) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto narrow = folder / "a.safetensors";
   const auto wide = folder / "b.safetensors";
   write_tokens(narrow,
@@ -393,7 +393,7 @@ TEST(CalibrationTokens, AreTakenAsTheyAre) {
 }
 
 TEST(CalibrationTokens, TheMaskTakesPaddingAway) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder / "a.safetensors";
   const std::vector<int32_t> ids = {-100, 4, 5, 6, 7, 8, 9, 0, 1, 0, 0, 0};
   for (const DType dtype : {DType::kI64, DType::kBool}) {
@@ -412,7 +412,7 @@ TEST(CalibrationTokens, TheMaskTakesPaddingAway) {
 }
 
 TEST(CalibrationTokens, RowsThatAreTooLongAreCut) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder / "a.safetensors";
   write_tokens(path, {{"input_ids", Tensor::of(DType::kI32, {1, 5}, std::vector<int32_t>{1, 2, 3, 4, 5})}});
   const auto data = load_calibration_data({{path, 1}}, {.sequence_length = 3}, nullptr, nullptr, kVocabSize);
@@ -422,7 +422,7 @@ TEST(CalibrationTokens, RowsThatAreTooLongAreCut) {
 }
 
 TEST(CalibrationTokens, OfAnotherTokenizerAreRefused) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder / "a.safetensors";
   const int64_t too_large = int64_t{std::numeric_limits<int32_t>::max()} + 6;
   for (const int64_t foreign : {int64_t{2048}, int64_t{-1}, too_large}) {
@@ -436,7 +436,7 @@ TEST(CalibrationTokens, OfAnotherTokenizerAreRefused) {
 }
 
 TEST(CalibrationTokens, MustHaveTheRightTensors) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder / "a.safetensors";
   const Tensor row = Tensor::of(DType::kI32, {4}, std::vector<int32_t>{1, 2, 3, 4});
   const Tensor rows = Tensor::of(DType::kI32, {2, 2}, std::vector<int32_t>{1, 2, 3, 4});
@@ -454,7 +454,7 @@ TEST(CalibrationTokens, MustHaveTheRightTensors) {
 }
 
 TEST(CalibrationData, TheDigestTellsSequencesApart) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto digest = [&](Shape shape, std::vector<int32_t> ids) {
     const auto path = folder / "a.safetensors";
     write_tokens(path, {{"input_ids", Tensor::of(DType::kI32, std::move(shape), std::move(ids))}});

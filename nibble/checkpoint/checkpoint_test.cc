@@ -27,7 +27,7 @@ fs::path fixture(const std::string& name) { return fs::path(NIBBLE_TEST_DATA) / 
 
 // The bytes of a file with one tensor.
 std::string weights(const std::string& tensor, float value) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::map<std::string, Tensor> tensors = {{tensor, Tensor::of<float>(DType::kF32, {1}, {value})}};
   NIBBLE_CHECK(write_safetensors(folder / "x", tensors).has_value());
   return read_text_file(folder / "x").value();
@@ -72,7 +72,7 @@ TEST(OpenCheckpoint, MalformedIndexesAreRefusedWithTheCause) {
 }
 
 TEST(OpenCheckpoint, ATruncatedShardIsNamed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string whole = weights("a", 1);
   folder.add("model-00001-of-00001.safetensors", whole.substr(0, whole.size() - 1));
   folder.add("model.safetensors.index.json", R"({"weight_map": {"a": "model-00001-of-00001.safetensors"}})");
@@ -81,7 +81,7 @@ TEST(OpenCheckpoint, ATruncatedShardIsNamed) {
 }
 
 TEST(OpenCheckpoint, ATensorOfTheIndexThatIsNowhereIsNamed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("s.safetensors", weights("a", 1));
   folder.add("model.safetensors.index.json",
              R"({"weight_map": {"a": "s.safetensors", "b": "s.safetensors"}})");
@@ -89,7 +89,7 @@ TEST(OpenCheckpoint, ATensorOfTheIndexThatIsNowhereIsNamed) {
 }
 
 TEST(OpenCheckpoint, IndexNamesMustBePlain) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("sub/s.safetensors", weights("a", 1));
   for (const char* shard :
        {"sub/s.safetensors", "..", "", "s.bin", "a\\\\s.safetensors", "s\\u0000.safetensors"}) {
@@ -99,14 +99,14 @@ TEST(OpenCheckpoint, IndexNamesMustBePlain) {
 }
 
 TEST(OpenCheckpoint, TheSingleFileWinsOverAnIndex) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("model.safetensors", weights("a", 1));
   folder.add("model.safetensors.index.json", "broken");
   EXPECT_EQ(folder_refusal(folder.path()), "accepted");
 }
 
 TEST(OpenCheckpoint, OldGptqNamesAreFound) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("gptq_model-4bit-128g.safetensors", weights("a", 2));
   folder.add("adapter_model.safetensors", "not looked at");
   const auto checkpoint = open(folder.path());
@@ -116,7 +116,7 @@ TEST(OpenCheckpoint, OldGptqNamesAreFound) {
 }
 
 TEST(OpenCheckpoint, OldGptqShardsAreFound) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string base = "gptq_model-4bit--1g";
   folder.add(base + "-00001-of-00002.safetensors", weights("a", 1));
   folder.add(base + "-00002-of-00002.safetensors", weights("b", 2));
@@ -130,7 +130,7 @@ TEST(OpenCheckpoint, OldGptqShardsAreFound) {
 }
 
 TEST(OpenCheckpoint, SeveralCandidatesAreListed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("gptq_model-4bit-128g.safetensors", weights("a", 1));
   folder.add("gptq_model-8bit-128g.safetensors", weights("a", 1));
   EXPECT_THAT(folder_refusal(folder.path()),
@@ -138,13 +138,13 @@ TEST(OpenCheckpoint, SeveralCandidatesAreListed) {
 }
 
 TEST(OpenCheckpoint, ShardsWithoutAnIndexAreAnIncompleteDownload) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("model-00001-of-00002.safetensors", weights("a", 1));
   EXPECT_THAT(folder_refusal(folder.path()), HasSubstr("no model.safetensors.index.json"));
 }
 
 TEST(OpenCheckpoint, PickleFilesAreUnsupportedWithTheWayOut) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("pytorch_model.bin", "\x80\x02");
   const auto checkpoint = open(folder.path());
   ASSERT_FALSE(checkpoint);
@@ -155,7 +155,7 @@ TEST(OpenCheckpoint, PickleFilesAreUnsupportedWithTheWayOut) {
 
 // Snapshot folders of the Hugging Face cache hold links.
 TEST(OpenCheckpoint, LinkedFilesAreFollowed) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   folder.add("blobs/0123", weights("a", 3));
   folder.add("snapshots/abc/model.safetensors.index.json", R"({"weight_map": {"a": "s.safetensors"}})");
   fs::create_symlink("../../blobs/0123", folder / "snapshots/abc/s.safetensors");

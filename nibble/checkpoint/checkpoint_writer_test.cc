@@ -46,7 +46,7 @@ Expected<std::shared_ptr<const Checkpoint>> open_written(const fs::path& folder)
 
 // What the original library wrote is written again, byte for byte.
 TEST(CheckpointWriter, BytesAreThoseOfTheReferenceWriter) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   size_t compared = 0;
   std::vector<fs::path> originals = {fs::path(NIBBLE_TEST_DATA) / "malformed/valid-float/model.safetensors"};
   for (const auto& entry : fs::directory_iterator(fs::path(NIBBLE_TEST_DATA) / "architectures")) {
@@ -73,7 +73,7 @@ TEST(CheckpointWriter, BytesAreThoseOfTheReferenceWriter) {
 }
 
 TEST(CheckpointWriter, NamesAreEscapedAndTheHeaderIsPadded) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const Tensor one = bytes_tensor(1, 'x');
   const Tensor wide = Tensor::of<uint64_t>(DType::kI64, {1}, {0});
   ASSERT_TRUE(write_safetensors(folder / "x", {{"q\"\\\n\x01\u00e9\x7f", one}, {"wide", wide}}, {}));
@@ -88,7 +88,7 @@ TEST(CheckpointWriter, NamesAreEscapedAndTheHeaderIsPadded) {
 }
 
 TEST(CheckpointWriter, ShardsAreFilledGreedilyInTheGivenOrder) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   // 9 does not fit beside 4; 25 is too large for any shard and gets its own, while the second goes on.
   const std::vector<TensorSource> tensors = {source("d", bytes_tensor(4)), source("c", bytes_tensor(9)),
                                              source("b", bytes_tensor(25)), source("a", bytes_tensor(1))};
@@ -108,7 +108,7 @@ TEST(CheckpointWriter, ShardsAreFilledGreedilyInTheGivenOrder) {
 }
 
 TEST(CheckpointWriter, FilesOfAnEarlierModelAreRemoved) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::vector<TensorSource> tensors = {source("a", bytes_tensor(4)), source("b", bytes_tensor(4)),
                                              source("c", bytes_tensor(4))};
   folder.add("config.json", "{}");
@@ -123,7 +123,7 @@ TEST(CheckpointWriter, FilesOfAnEarlierModelAreRemoved) {
 }
 
 TEST(CheckpointWriter, AFailureLeavesTheOldModel) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_checkpoint(folder.path(), {source("a", bytes_tensor(4, 'o'))}));
   const std::string before = content(folder / "model.safetensors");
   std::vector<TensorSource> tensors = {source("a", bytes_tensor(4, 'n')), source("b", bytes_tensor(4))};
@@ -137,7 +137,7 @@ TEST(CheckpointWriter, AFailureLeavesTheOldModel) {
 
 // A limit on the size of files fails in write(), as a full disk does.
 TEST(CheckpointWriter, AFullDiskLeavesNothingHalfWritten) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   rlimit old = {};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
   auto* const old_handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -156,7 +156,7 @@ TEST(CheckpointWriter, AFullDiskLeavesNothingHalfWritten) {
 }
 
 TEST(CheckpointWriter, CancellingStopsBetweenTensors) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   std::vector<TensorSource> tensors = {source("a", bytes_tensor(4)), source("b", bytes_tensor(4))};
   tensors[0].load = []() -> Expected<Tensor> {
     request_cancel();
@@ -170,7 +170,7 @@ TEST(CheckpointWriter, CancellingStopsBetweenTensors) {
 }
 
 TEST(CheckpointWriter, WhatCannotBeReadBackIsRefused) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto refused = [&](const std::vector<TensorSource>& tensors) {
     return !write_checkpoint(folder.path(), tensors) && names_in(folder.path()).empty();
   };
@@ -184,7 +184,7 @@ TEST(CheckpointWriter, WhatCannotBeReadBackIsRefused) {
 }
 
 TEST(CheckpointWriter, AModelWithoutTensorsIsAFile) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   ASSERT_TRUE(write_checkpoint(folder.path(), {}));
   EXPECT_THAT(names_in(folder.path()), ElementsAre("model.safetensors"));
   EXPECT_TRUE(open_written(folder.path()));
@@ -229,7 +229,7 @@ RC_GTEST_PROP(CheckpointWriterProperty, AnyTensorsComeBackFromAnyShards, ()) {
     tensors.emplace(name, tensor);
     sources.push_back(source(name, tensor));
   }
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto limit = *rc::gen::inRange<size_t>(1, 200);
   RC_ASSERT(write_checkpoint(folder.path(), sources, {.max_shard_size = limit}).has_value());
   const auto checkpoint = open_written(folder.path());
@@ -243,7 +243,7 @@ RC_GTEST_PROP(CheckpointWriterProperty, AnyTensorsComeBackFromAnyShards, ()) {
 RC_GTEST_PROP(CheckpointWriterProperty, AnyMetadataComesBack, ()) {
   const auto metadata =
       *rc::gen::resize(8, rc::gen::container<std::map<std::string, std::string>>(any_text(), any_text()));
-  const TemporaryFolder folder;
+  const TestFolder folder;
   RC_ASSERT(write_safetensors(folder / "x", {{"a", bytes_tensor(1)}}, metadata).has_value());
   RC_ASSERT(SafetensorsFile::open(folder / "x")->header().metadata == metadata);
 }

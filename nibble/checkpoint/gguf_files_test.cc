@@ -50,7 +50,7 @@ struct SplitModel {
   }
   static std::string name(int index) { return fmt::format("m-{:05}-of-00003.gguf", index + 1); }
 
-  TemporaryFolder folder;
+  TestFolder folder;
   GgufBuilder first, second, third;
   int missing = -1;
 };
@@ -76,7 +76,7 @@ TEST(GgufFiles, AnyPartOpensTheModel) {
 }
 
 TEST(GgufFiles, AFileOfOnePartNeedsNoSpecialName) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   for (const uint16_t count : {uint16_t{0}, uint16_t{1}}) {
     GgufBuilder builder = part_of(0, count, 1);
     const auto path = folder.add("any.gguf", builder.add_floats("x", {1}, {1}).build());
@@ -96,7 +96,7 @@ TEST(GgufFiles, AMissingPartIsNamed) {
 }
 
 TEST(GgufFiles, ARenamedPartIsRefused) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto path = folder.add("m.gguf", part_of(1, 3, 2).build());
   const auto files = open_gguf_files(path);
   ASSERT_FALSE(files.has_value());
@@ -128,7 +128,7 @@ TEST(GgufFiles, TensorsAreCounted) {
 
 TEST(GgufFiles, BrokenKeysAreRefused) {
   const auto refusal = [](const GgufBuilder& builder) {
-    const TemporaryFolder folder;
+    const TestFolder folder;
     const auto files = open_gguf_files(folder.add("m-00001-of-00002.gguf", builder.build()));
     return files ? "accepted" : to_string(files.error());
   };

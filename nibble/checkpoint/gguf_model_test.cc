@@ -61,7 +61,7 @@ struct Model {
     return to_floats((*checkpoint)->tensor(name).value()).value();
   }
 
-  TemporaryFolder folder;
+  TestFolder folder;
   std::filesystem::path path;
   Expected<ModelFiles> files = fail(ErrorCode::kNotFound, "not opened");
   Expected<std::shared_ptr<const Checkpoint>> checkpoint = fail(ErrorCode::kNotFound, "not opened");
@@ -602,7 +602,7 @@ TEST(GgufTokenizer, BrokenVocabulariesAreRefused) {
 
 TEST(WriteModelFolder, AGgufFileBecomesAFolder) {
   const Model model(byte_level("gpt-2"));
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const Status status = write_model_folder(*model.files, **model.checkpoint, folder / "out", 100);
   ASSERT_TRUE(status) << to_string(status.error());
   const auto files = find_model((folder / "out").string());
@@ -618,7 +618,7 @@ TEST(WriteModelFolder, AGgufFileBecomesAFolder) {
 }
 
 TEST(WriteModelFolder, AFolderIsCopiedWithoutItsOldWeights) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   for (const char* name :
        {"config.json", "tokenizer.model", "special_tokens_map.json", "chat_template.jinja",
         "pytorch_model.bin", "pytorch_model.bin.index.json", ".gitattributes", "x/deep.json"}) {

@@ -48,7 +48,7 @@ class FindModelTest : public testing::Test {
     return files ? files->read_required("config.json").value_or("no config") : to_string(files.error());
   }
 
-  const TemporaryFolder folder_;
+  const TestFolder folder_;
 
  private:
   std::map<std::string, std::string> saved_;

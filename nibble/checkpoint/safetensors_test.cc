@@ -101,7 +101,7 @@ TEST(Safetensors, AGitLfsPointerIsNamed) {
 }
 
 TEST(Safetensors, TensorsAreViewsOfTheMappedFileEvenUnaligned) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const std::string bytes = file_of(
       R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
       std::string("7\0\0\x80\x3F", 5));

@@ -12,7 +12,7 @@
 
 namespace nibble {
 
-class TemporaryFolder : public test::TemporaryFolder {
+class TestFolder : public test::TemporaryFolder {
  public:
   std::filesystem::path operator/(std::string_view name) const { return path() / name; }
 

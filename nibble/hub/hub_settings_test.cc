@@ -34,7 +34,7 @@ class HubSettingsTest : public testing::Test {
     }
   }
 
-  const TemporaryFolder folder_;
+  const TestFolder folder_;
 
  private:
   std::map<std::string, std::string> saved_;

@@ -289,7 +289,7 @@ TEST_F(PullTest, OfHuggingfaceHubsCacheNothingIsFetchedAgain) {
 }
 
 TEST(FileLockTest, ExcludesAnotherAndFollowsTheFile) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const fs::path path = folder / "a.lock";
   std::atomic<bool> stop = false;
   auto first = FileLock::acquire(path, nullptr, {});

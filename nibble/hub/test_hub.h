@@ -40,7 +40,7 @@ struct TestHub {
     settings.timing.attempts = 3;
   }
 
-  const TemporaryFolder folder;
+  const TestFolder folder;
   test::HubServer server;
   HubSettings settings;
 };

@@ -213,8 +213,8 @@ constexpr std::array<ComponentParser<DecoderStep>, 9> kDecoders = {{
 
 }  // namespace
 
-Expected<Decoder> Decoder::parse(const Json& json) {
-  Decoder decoder;
+Expected<TokenDecoder> TokenDecoder::parse(const Json& json) {
+  TokenDecoder decoder;
   decoder.join_with_spaces_ = json.is_null();
   if (json.is_null()) return decoder;
   NIBBLE_RETURN_IF_ERROR(for_each_component(json, "decoders", [&](const Json& one) -> Status {
@@ -226,9 +226,11 @@ Expected<Decoder> Decoder::parse(const Json& json) {
   return decoder;
 }
 
-bool Decoder::waits_for_next(std::string_view token) const { return byte_fallback_ && fallback_byte(token); }
+bool TokenDecoder::waits_for_next(std::string_view token) const {
+  return byte_fallback_ && fallback_byte(token);
+}
 
-std::string Decoder::decode(std::vector<std::string> tokens) const {
+std::string TokenDecoder::decode(std::vector<std::string> tokens) const {
   for (const auto& step : steps_) step(tokens);
   std::string text;
   for (size_t i = 0; i < tokens.size(); ++i) {

@@ -10,9 +10,9 @@
 namespace nibble {
 
 // The "decoder" of tokenizer.json: from the spelling of tokens back to text. Immutable.
-class Decoder {
+class TokenDecoder {
  public:
-  static Expected<Decoder> parse(const Json& json);  // null: tokens are joined by spaces
+  static Expected<TokenDecoder> parse(const Json& json);  // null: tokens are joined by spaces
 
   std::string decode(std::vector<std::string> tokens) const;
   // Whether what this token decodes to is only known with the token behind it: a byte of a run.

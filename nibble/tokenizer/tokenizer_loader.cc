@@ -75,7 +75,7 @@ Expected<Tokenizer> Tokenizer::from_parsed(const Json& json, const Json& tokeniz
   NIBBLE_TRY(PreTokenizer pre_tokenizer, parse("pre_tokenizer", PreTokenizer::parse));
   NIBBLE_TRY(std::unique_ptr<WordModel> model, parse("model", WordModel::parse));
   NIBBLE_TRY(PostProcessor post_processor, parse("post_processor", PostProcessor::parse));
-  NIBBLE_TRY(Decoder decoder, parse("decoder", Decoder::parse));
+  NIBBLE_TRY(TokenDecoder decoder, parse("decoder", TokenDecoder::parse));
   NIBBLE_TRY(AddedVocabulary added, at(kFile, AddedVocabulary::parse(field_or_null(json, "added_tokens"),
                                                                      model->vocabulary(), normalizer)));
   NIBBLE_TRY(ChatTemplates templates,

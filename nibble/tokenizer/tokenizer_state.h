@@ -29,7 +29,7 @@ struct Tokenizer::State {
   PreTokenizer pre_tokenizer;
   std::unique_ptr<WordModel> model;
   PostProcessor post_processor;
-  Decoder decoder;
+  TokenDecoder decoder;
   SpecialTokens special_tokens;
   ChatTemplates chat_templates;  // by name; "default" if there is only one
 
