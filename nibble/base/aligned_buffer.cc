@@ -10,7 +10,6 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kCacheLine = 64;
 
 size_t rounded_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }

@@ -8,6 +8,8 @@
 
 namespace nibble {
 
+inline constexpr size_t kHugePage = size_t{2} << 20;  // bytes
+
 // Raw memory for weights and caches: aligned to 64 bytes (a cache line, a zmm register), zeroed,
 // and on huge pages from 2 MiB up, since 4 KiB pages cost a third of the read bandwidth. Those are pages that
 // nobody has touched: they take memory when they are written, and until then all of them are one.

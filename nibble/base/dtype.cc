@@ -51,6 +51,10 @@ std::string_view dtype_name(DType dtype) { return row_of(dtype).name; }
 std::string_view torch_dtype_name(DType dtype) { return row_of(dtype).torch_name; }
 size_t dtype_bits(DType dtype) { return row_of(dtype).bits; }
 
+bool is_float(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
 std::optional<DType> dtype_from_name(std::string_view name) {
   for (const DTypeRow& row : kRows) {
     if (row.name == name) return row.dtype;

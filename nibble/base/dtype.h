@@ -37,6 +37,7 @@ std::string_view dtype_name(DType dtype);
 std::optional<DType> dtype_from_name(std::string_view name);
 
 size_t dtype_bits(DType dtype);
+bool is_float(DType dtype);  // F64, F32, F16 or BF16
 
 // "float16", "bfloat16", "float32", "float64", "int8", "uint8"...: the names of config.json and
 // of the command line, with or without the "torch." prefix.

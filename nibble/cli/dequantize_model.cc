@@ -28,10 +28,6 @@
 namespace nibble {
 namespace {
 
-bool is_float(DType dtype) {
-  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
-
 // The configuration of the float model. An old key torch_dtype stays torch_dtype.
 Json float_config(Json config, DType dtype, bool head_was_quantized) {
   config.erase("quantization_config");

@@ -15,10 +15,6 @@
 namespace nibble {
 namespace {
 
-bool is_float(DType dtype) {
-  return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF32 || dtype == DType::kF64;
-}
-
 // How many values fulfil a condition, and which is the first.
 struct Count {
   size_t count = 0;

@@ -25,10 +25,6 @@ Tensor transposed(const Tensor& tensor) {
   return Tensor::of(tensor.dtype, {cols, rows}, std::move(values));
 }
 
-bool is_transposable(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF64;
-}
-
 class TransposedCheckpoint final : public Checkpoint {
  public:
   TransposedCheckpoint(std::shared_ptr<const Checkpoint> source, const std::string& blocks)
@@ -40,8 +36,7 @@ class TransposedCheckpoint final : public Checkpoint {
     for (std::string& module : quantized_modules(*source_)) codes.insert(std::move(module));
     for (auto& [name, info] : tensors_) {
       if (!name.starts_with(blocks) || !name.ends_with(kWeight) || info.shape.size() != 2) continue;
-      if (!is_transposable(info.dtype) || codes.contains(name.substr(0, name.size() - kWeight.size())))
-        continue;
+      if (!is_float(info.dtype) || codes.contains(name.substr(0, name.size() - kWeight.size()))) continue;
       std::swap(info.shape[0], info.shape[1]);
       transposed_.insert(name);
     }

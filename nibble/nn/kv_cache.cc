@@ -10,7 +10,6 @@ using kernels::kAttentionBlock;
 
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMostBlocksPerBuffer = 16;  // 1024 tokens: a short sequence should not take much more
 
 size_t head_bytes(const KvCacheShape& shape) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "nibble/base/aligned_buffer.h"
 #include "nibble/kernels/dense.h"
 #include "nibble/kernels/dequantize.h"
 #include "nibble/kernels/quantize_inputs.h"
@@ -93,7 +94,6 @@ size_t position_bytes(const LinearSize& size) {
 }  // namespace
 
 size_t buffer_resident_bytes(size_t bytes, bool huge_pages) {
-  constexpr size_t kHugePage = size_t{2} << 20;  // base/aligned_buffer.cc
   return huge_pages && bytes >= kHugePage ? rounded_up(bytes, kHugePage) : bytes;
 }
 

@@ -62,10 +62,10 @@ Status prove_module(const ModelSource& source, const Checkpoint& written, const 
 }  // namespace
 
 bool same_weights(const QuantizedWeight& a, const QuantizedWeight& b, ThreadPool& pool) {
-  constexpr size_t kRows = 16;
+  constexpr size_t kRowsAtOnce = 16;
   if (a.out_features != b.out_features || a.in_features != b.in_features) return false;
   std::atomic<bool> same = true;
-  pool.parallel_for(a.out_features, kRows, [&](size_t begin, size_t end, size_t) {
+  pool.parallel_for(a.out_features, kRowsAtOnce, [&](size_t begin, size_t end, size_t) {
     std::vector<float> of_a((end - begin) * a.in_features);
     std::vector<float> of_b(of_a.size());
     dequantize_rows(a, begin, end, of_a.data());

@@ -19,7 +19,7 @@ WalkOptions exact_options() {
 
 CalibrationData some_text(const ModelSource& source) {
   CalibrationData text;
-  for (const size_t length : {24, 9, 17, 2, 30}) {
+  for (const size_t length : {24u, 9u, 17u, 2u, 30u}) {
     std::vector<int32_t> tokens = some_tokens(source, length + 5 * text.sequences.size());
     text.sequences.emplace_back(tokens.end() - static_cast<ptrdiff_t>(length), tokens.end());
   }
@@ -91,7 +91,7 @@ TEST(CompareModels, IsWhatWholeRowsOfLogitsGive) {
     quantize_to(original, path, lm_head, pool);
     const ModelSource written = open_model(path);
     const SanityCheck expected = plain_comparison(original, path, text, source.config.vocab_size);
-    for (const size_t slice : {300, 2048, 5000}) {
+    for (const size_t slice : {300u, 2048u, 5000u}) {
       const auto check = compare_models(source, written, text, exact_options(), pool, slice);
       ASSERT_TRUE(check) << to_string(check.error());
       expect_near(*check, expected, fmt::format("lm_head {}, slices of {}", lm_head, slice));
@@ -136,7 +136,7 @@ TEST(CompareModels, GivesTheSameBitsForAnyNumberOfThreads) {
   const ModelSource q = open_model(model_folder("gptq-3b-g64").value());
   const CalibrationData text = some_text(p);
   std::vector<SanityCheck> checks;
-  for (const size_t threads : {1, 2, 3}) {
+  for (const size_t threads : {1u, 2u, 3u}) {
     ThreadPool pool(threads);
     const auto check = compare_models(p, q, text, exact_options(), pool, 300);
     ASSERT_TRUE(check) << to_string(check.error());

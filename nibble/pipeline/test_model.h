@@ -95,9 +95,10 @@ inline std::vector<float> logits_with(const ModelSource& source, const FloatTens
   }
   for (const auto& [name, values] : replaced) {
     if (tensors.contains(name)) continue;
-    EXPECT_TRUE(std::any_of(source.slots.begin(), source.slots.end(), [&](const ModuleSlot& slot) {
-      return slot.input_scales == name;
-    })) << name;
+    const bool is_known =
+        std::any_of(source.slots.begin(), source.slots.end(),
+                    [&added = name](const ModuleSlot& slot) { return slot.input_scales == added; });
+    EXPECT_TRUE(is_known) << name;
     tensors[name] = Tensor::of(DType::kF32, {values.size()}, values);
   }
   EXPECT_TRUE(write_safetensors(folder.path() / "model.safetensors", tensors).has_value());

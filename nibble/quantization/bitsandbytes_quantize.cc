@@ -88,9 +88,9 @@ Failure not_finite(const Tensor& weight, size_t index) {
 }
 
 Status check_weight(const Tensor& weight) {
-  const bool is_float =
+  const bool has_floats =
       weight.dtype == DType::kF16 || weight.dtype == DType::kBF16 || weight.dtype == DType::kF32;
-  if (!is_float) {
+  if (!has_floats) {
     return fail(ErrorCode::kUnsupported, "elements are {}, but only F16, BF16 and F32 are quantized",
                 dtype_name(weight.dtype));
   }
