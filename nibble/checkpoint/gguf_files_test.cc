@@ -75,6 +75,27 @@ TEST(GgufFiles, AnyPartOpensTheModel) {
   }
 }
 
+TEST(GgufFiles, AFolderOfOneModelIsThatModel) {
+  const SplitModel model;
+  model.open(0);
+  model.folder.add("README.md", "words");
+  model.folder.add("config.json", "{}");  // the file says more
+  const auto files = find_model(model.folder.path().string());
+  ASSERT_TRUE(files.has_value()) << to_string(files.error());
+  EXPECT_EQ(files->gguf, model.folder / SplitModel::name(0));
+  EXPECT_EQ(parse_json(files->read_required("config.json").value())->at("vocab_size"), 2);
+
+  model.folder.add("other.gguf", "");
+  const auto two = find_model(model.folder.path().string());
+  ASSERT_FALSE(two.has_value());
+  EXPECT_THAT(to_string(two.error()),
+              AllOf(HasSubstr("2 GGUF files to choose from: m-00001-of-00003.gguf, other.gguf"),
+                    HasSubstr((model.folder / "m-00001-of-00003.gguf").string())));
+
+  model.folder.add("model.safetensors", "");
+  EXPECT_EQ(find_model(model.folder.path().string()).value().folder, model.folder.path());
+}
+
 TEST(GgufFiles, AFileOfOnePartNeedsNoSpecialName) {
   const TestFolder folder;
   for (const uint16_t count : {uint16_t{0}, uint16_t{1}}) {

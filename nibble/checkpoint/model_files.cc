@@ -3,6 +3,7 @@
 #include <set>
 #include <system_error>
 
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 
 #include "nibble/base/log.h"
@@ -36,6 +37,36 @@ std::string how_to_get(const RepoName& name) {
   return "Run: " + command;
 }
 
+Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
+  if (path.extension() == ".safetensors") {
+    return fail(ErrorCode::kInvalidArgument, "a weight file alone is not a model")
+        .at(model)
+        .with_fix("Name the folder that holds it together with config.json.");
+  }
+  // Whether it is one, its first bytes tell, not its name.
+  NIBBLE_TRY(auto texts, at(model, read_gguf_texts(path)));
+  return ModelFiles{std::string(model), {}, path, std::move(texts)};
+}
+
+// A folder that has no weights but those of one GGUF file is that file.
+Expected<ModelFiles> open_folder(std::string_view model, const fs::path& folder) {
+  ModelFiles files{std::string(model), folder, {}, {}};
+  std::vector<std::string> ggufs;
+  for (std::string& name : files.list()) {
+    if (name.ends_with(".safetensors")) return files;
+    const auto part = parse_gguf_part_name(name);
+    if (name.ends_with(".gguf") && (!part || part->number == 1)) ggufs.push_back(std::move(name));
+  }
+  if (ggufs.empty()) return files;
+  if (ggufs.size() > 1) {
+    return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", ggufs.size(),
+                fmt::join(ggufs, ", "))
+        .at(model)
+        .with_fix("Name one, for example " + (folder / ggufs.front()).string());
+  }
+  return open_file(model, folder / ggufs.front());
+}
+
 Expected<ModelFiles> find_in_cache(std::string_view model, const RepoName& name) {
   const fs::path cache = hub_cache();
   const std::string folder = repo_folder_name(name.repo);
@@ -47,18 +78,7 @@ Expected<ModelFiles> find_in_cache(std::string_view model, const RepoName& name)
   auto snapshot = at(model, find_snapshot(cache / folder, name));
   if (!snapshot) return Failure(std::move(snapshot).error().with_fix(how_to_get(name)));
   log_verbose("{}: {}", model, snapshot->string());
-  return ModelFiles{std::string(model), std::move(*snapshot), {}, {}};
-}
-
-Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
-  if (path.extension() == ".safetensors") {
-    return fail(ErrorCode::kInvalidArgument, "a weight file alone is not a model")
-        .at(model)
-        .with_fix("Name the folder that holds it together with config.json.");
-  }
-  // Whether it is one, its first bytes tell, not its name.
-  NIBBLE_TRY(auto texts, at(model, read_gguf_texts(path)));
-  return ModelFiles{std::string(model), {}, path, std::move(texts)};
+  return open_folder(model, *snapshot);
 }
 
 }  // namespace
@@ -105,7 +125,7 @@ Expected<ModelFiles> find_model(std::string_view model, std::string_view revisio
   }
   const fs::path path = expand_home(std::string(model));
   std::error_code error;
-  if (fs::is_directory(path, error)) return ModelFiles{std::string(model), path, {}, {}};
+  if (fs::is_directory(path, error)) return open_folder(model, path);
   if (fs::exists(path, error)) return open_file(model, path);
   return fail(ErrorCode::kNotFound, "no such folder or file")
       .at(model)

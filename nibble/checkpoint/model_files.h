@@ -36,7 +36,8 @@ struct ModelFiles {
 };
 
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
-// A name is looked up in hub_cache(): models--org--name/refs/REVISION names the snapshot, "main" by
+// A folder without safetensors, but with one GGUF file, is that file; with several, kInvalidArgument names
+// them. A name is looked up in hub_cache(): models--org--name/refs/REVISION names the snapshot, "main" by
 // default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was
 // looked and how to get the model.
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision = {});

@@ -131,6 +131,10 @@ TEST_F(Pull, OneNameBringsAllPartsOfAGgufModel) {
   EXPECT_EQ(answer.status, 0) << answer;
   EXPECT_EQ(answer.out, run((data_folder() / "gguf/phi3_window/model-00001-of-00003.gguf").string()).out);
   EXPECT_NE(answer.out, "");
+
+  // A repository of one model and nothing else is known by its own name.
+  ASSERT_EQ(nibble({"pull", "org/split"}).status, 0);
+  EXPECT_EQ(run("org/split").out, answer.out);
 }
 
 TEST_F(Pull, HelpHasExamples) {
