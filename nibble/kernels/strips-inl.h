@@ -157,35 +157,44 @@ NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* 
   }
 }
 
-// totals += scale * (sums - zero * input sum), or scale * sums + offset * input sum, for group g.
+// A group of an output: scale, and zero or offset.
+struct GroupScale {
+  typename Simd::Floats scale;
+  typename Simd::Floats shift;
+};
+
+// i: of the first of the outputs in Strips::scales.
+NIBBLE_INLINE GroupScale group_scale(const Strips& w, size_t i, bool has_offsets) {
+  const typename Simd::Floats scale = load_scales(w, w.scales, i);
+  if (has_offsets) return {scale, load_scales(w, w.offsets, i)};
+  return {scale, w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero)};
+}
+
+// total + scale * (sum - zero * input sum), or total + scale * sum + offset * input sum.
+NIBBLE_INLINE typename Simd::Floats with_group(const GroupScale& group, bool has_offsets,
+                                               typename Simd::Floats sum, typename Simd::Floats input_sum,
+                                               typename Simd::Floats total) {
+  if (has_offsets) return Simd::fma(group.shift, input_sum, Simd::fma(group.scale, sum, total));
+  return Simd::fma(group.scale, Simd::negative_fma(group.shift, input_sum, sum), total);
+}
+
+// Adds the sums of group g to the totals.
 template <size_t S, size_t M>
 NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, const QuantizedInputs& x,
                              const typename Simd::Floats* sums, float* totals) {
   const size_t num_groups = w.group_ends.size();
   const float* const input_sums = x.sums + at.row * num_groups + g;
+  const bool has_offsets = w.offsets != nullptr;
   NIBBLE_UNROLL
   for (size_t s = 0; s < S; ++s) {
-    const size_t i = ((at.strip + s) * num_groups + g) * kStripOutputs + at.lane;
-    const typename Simd::Floats scale = load_scales(w, w.scales, i);
-    typename Simd::Floats shift;
-    if (w.offsets != nullptr) {
-      shift = load_scales(w, w.offsets, i);
-    } else {
-      shift = w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero);
-    }
+    const GroupScale group =
+        group_scale(w, ((at.strip + s) * num_groups + g) * kStripOutputs + at.lane, has_offsets);
     NIBBLE_UNROLL
     for (size_t m = 0; m < M; ++m) {
       const size_t t = (s * M + m) * Simd::kLanes;
-      typename Simd::Floats sum = sums[s * M + m];
-      typename Simd::Floats total = Simd::load(totals + t);
-      const typename Simd::Floats input_sum = Simd::broadcast(input_sums[m * num_groups]);
-      if (w.offsets != nullptr) {
-        total = Simd::fma(shift, input_sum, Simd::fma(scale, sum, total));
-      } else {
-        sum = Simd::negative_fma(shift, input_sum, sum);
-        total = Simd::fma(scale, sum, total);
-      }
-      Simd::store(totals + t, total);
+      Simd::store(totals + t,
+                  with_group(group, has_offsets, sums[s * M + m], Simd::broadcast(input_sums[m * num_groups]),
+                             Simd::load(totals + t)));
     }
   }
 }

@@ -18,31 +18,6 @@ namespace {
 // How a span ends: inside its group, or with it, by one of the two formulas.
 enum class SpanEnd { kInside, kZeroPoint, kOffset };
 
-struct GroupScale {
-  typename Simd::Floats scale;
-  typename Simd::Floats shift;
-};
-
-template <SpanEnd E>
-NIBBLE_INLINE GroupScale group_scale(const Strips& w, size_t strip, size_t g) {
-  if constexpr (E == SpanEnd::kInside) return {Simd::zero(), Simd::zero()};
-  const size_t i = (strip * w.group_ends.size() + g) * kStripOutputs;
-  const typename Simd::Floats scale = load_scales(w, w.scales, i);
-  if constexpr (E == SpanEnd::kOffset) return {scale, load_scales(w, w.offsets, i)};
-  return {scale, w.zeros != nullptr ? Simd::load_bytes(w.zeros + i) : Simd::broadcast(w.zero)};
-}
-
-// As add_group of strips-inl.h.
-template <SpanEnd E>
-NIBBLE_INLINE Simd::Floats with_group(const GroupScale& group, Simd::Floats sum, Simd::Floats input_sum,
-                                      Simd::Floats total) {
-  if constexpr (E == SpanEnd::kOffset) {
-    return Simd::fma(group.shift, input_sum, Simd::fma(group.scale, sum, total));
-  } else {
-    return Simd::fma(group.scale, Simd::negative_fma(group.shift, input_sum, sum), total);
-  }
-}
-
 // A step: S strips for up to Dots::kRows rows.
 template <class Dots, size_t S>
 class WideStep {
@@ -129,7 +104,11 @@ class WideStep {
 
   template <SpanEnd E, bool kBegins>
   void add_rows(size_t s, size_t m, size_t end) {
-    const GroupScale group = group_scale<E>(w_, at_.strip + s, group_);
+    GroupScale group = {Simd::zero(), Simd::zero()};
+    if constexpr (E != SpanEnd::kInside) {
+      const size_t i = ((at_.strip + s) * w_.group_ends.size() + group_) * kStripOutputs;
+      group = group_scale(w_, i, E == SpanEnd::kOffset);
+    }
     for (; m + kRowsAtOnce <= end; m += kRowsAtOnce) {
       add_rows_at<E, kBegins>(group, s, m, std::make_index_sequence<kRowsAtOnce>());
     }
@@ -157,9 +136,9 @@ class WideStep {
       const size_t num_groups = w_.group_ends.size();
       const float* const input_sums = x_.sums + (at_.row + m) * num_groups + group_;
       float* const totals = totals_ + place;
-      (Simd::store(totals + r * kStripOutputs,
-                   with_group<E>(group, sums[r], Simd::broadcast(input_sums[r * num_groups]),
-                                 Simd::load(totals + r * kStripOutputs))),
+      (Simd::store(totals + r * kStripOutputs, with_group(group, E == SpanEnd::kOffset, sums[r],
+                                                          Simd::broadcast(input_sums[r * num_groups]),
+                                                          Simd::load(totals + r * kStripOutputs))),
        ...);
     }
   }
