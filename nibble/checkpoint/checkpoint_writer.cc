@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxWrittenHeaderBytes = 100'000'000;  // readers refuse more
-
 // Within a file the reference writer sorts by falling rank in this list, then by name: what needs
 // the largest alignment comes first, so that everything is aligned.
 constexpr std::array kDTypesByAlignment = {
@@ -84,9 +82,9 @@ Expected<std::string> make_header(const Shard& shard, const std::map<std::string
   }
   std::string json = fmt::format("{{{}}}", fmt::join(entries, ","));
   json.resize((json.size() + 7) / 8 * 8, ' ');
-  if (json.size() > kMaxWrittenHeaderBytes) {
+  if (json.size() > kMaxSafetensorsHeaderBytes) {
     return fail(ErrorCode::kInvalidArgument, "{} tensors need a header of {} bytes, but readers allow {}",
-                shard.size(), json.size(), kMaxWrittenHeaderBytes)
+                shard.size(), json.size(), kMaxSafetensorsHeaderBytes)
         .with_fix("Write more, smaller files: lower the shard size.");
   }
   const uint64_t length = json.size();

@@ -14,8 +14,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "tensors are used as they lie in the file");
 
-// The reference reader's limit: a header of 100 MB names about a million tensors.
-constexpr size_t kMaxReadHeaderBytes = 100'000'000;
 constexpr size_t kLengthBytes = 8;
 
 constexpr std::string_view kFetchAgain = "The download is incomplete: fetch the file again.";
@@ -38,9 +36,9 @@ Expected<size_t> read_header_length(std::span<const std::byte> front, size_t fil
   }
   uint64_t length = 0;
   std::memcpy(&length, front.data(), sizeof(length));
-  if (length > kMaxReadHeaderBytes) {
+  if (length > kMaxSafetensorsHeaderBytes) {
     return fail(ErrorCode::kDataLoss, "the header length is {}, but at most {} is allowed", length,
-                kMaxReadHeaderBytes)
+                kMaxSafetensorsHeaderBytes)
         .with_fix(kDamaged);
   }
   if (length > file_bytes - kLengthBytes) {

@@ -17,6 +17,9 @@
 
 namespace nibble {
 
+// The reference reader's limit: a header of 100 MB names about a million tensors.
+inline constexpr size_t kMaxSafetensorsHeaderBytes = 100'000'000;
+
 struct SafetensorsEntry {
   TensorInfo info;
   size_t begin = 0;  // offsets into the data part

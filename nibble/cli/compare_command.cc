@@ -24,7 +24,6 @@ constexpr size_t kTokens = 32768;
 constexpr size_t kSamples = 64;  // of calibration
 constexpr size_t kSampleLength = 512;
 constexpr size_t kRounds = 3;
-constexpr size_t kLayerTokens = 1024;
 
 // --quick: a look, in a few minutes.
 constexpr size_t kQuickTokens = 8192;

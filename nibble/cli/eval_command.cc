@@ -16,7 +16,6 @@ namespace nibble::cli {
 namespace {
 
 constexpr size_t kDefaultTokens = 0;  // all of the text
-constexpr size_t kEvalLayerTokens = 1024;
 
 struct EvalArguments {
   CommonOptions common;
@@ -125,7 +124,7 @@ Status evaluate(const EvalArguments& options) {
     if (identical) page += "Identical to the reference at every position.\n";
   }
   if (options.layers) {
-    const auto tokens = static_cast<size_t>(options.layer_tokens.value_or(kEvalLayerTokens));
+    const auto tokens = static_cast<size_t>(options.layer_tokens.value_or(kLayerTokens));
     NIBBLE_TRY(const LayerComparison layers, compare_layers(*reference, *model, windows, tokens, pool));
     json["layers"] = to_json(layers);
     json["damaged_linear"] = layers.damaged.empty() ? Json(nullptr) : Json(layers.damaged);

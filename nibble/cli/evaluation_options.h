@@ -13,6 +13,8 @@
 
 namespace nibble::cli {
 
+inline constexpr size_t kLayerTokens = 1024;  // with which layers are compared
+
 struct TextOptions {
   std::string file;
   std::optional<int64_t> tokens, window, stride;

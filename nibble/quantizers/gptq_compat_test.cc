@@ -34,11 +34,6 @@ std::string sha_of_codes(const SolvedWeight& solved) {
   return sha256(std::as_bytes(std::span(solved.weight.codes)));
 }
 
-SolvedWeight solved_or_fail(Expected<SolvedWeight> solved) {
-  if (!solved) throw std::runtime_error(to_string(solved.error()));
-  return std::move(*solved);
-}
-
 // The algorithm once more, in double where it may be, and as plainly as it is written down.
 class Reference {
  public:

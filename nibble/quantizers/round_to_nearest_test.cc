@@ -1,7 +1,6 @@
 #include "nibble/quantizers/round_to_nearest.h"
 
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,11 +11,6 @@
 namespace nibble {
 namespace {
 
-SolvedWeight rounded_or_fail(Expected<SolvedWeight> solved) {
-  if (!solved) throw std::runtime_error(to_string(solved.error()));
-  return std::move(*solved);
-}
-
 Tensor float_tensor(const TestMatrix& matrix) {
   return Tensor::of(DType::kF32, {matrix.rows, matrix.cols}, matrix.values);
 }
@@ -26,7 +20,7 @@ TEST(RoundToNearest, TakesTheNearestCodeOfEachGroup) {
   for (const bool sym : {true, false}) {
     ThreadPool pool(2);
     const SolvedWeight solved =
-        rounded_or_fail(round_to_nearest(weight.view(), {.group_size = 32, .sym = sym}, pool));
+        solved_or_fail(round_to_nearest(weight.view(), {.group_size = 32, .sym = sym}, pool));
     EXPECT_TRUE(solved.rounded_to_nearest);
     EXPECT_EQ(solved.weight.num_groups, 3u);
     std::vector<float> values(weight.values.size());
@@ -48,8 +42,8 @@ TEST(RoundToNearest, OfStoredWeightsIsThatOfTheirFloats) {
       ThreadPool one(1);
       ThreadPool three(3);
       const SolvedWeight expected =
-          rounded_or_fail(round_to_nearest(MatrixView<const float>(floats.data(), 37, 70), settings, one));
-      const SolvedWeight solved = rounded_or_fail(round_to_nearest(stored, settings, three));
+          solved_or_fail(round_to_nearest(MatrixView<const float>(floats.data(), 37, 70), settings, one));
+      const SolvedWeight solved = solved_or_fail(round_to_nearest(stored, settings, three));
       EXPECT_EQ(solved.weight.codes, expected.weight.codes) << dtype_name(dtype) << ", " << bits << " bits";
       EXPECT_EQ(solved.weight.scales, expected.weight.scales);
       EXPECT_EQ(solved.weight.zeros, expected.weight.zeros);

@@ -7,11 +7,20 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
+#include "nibble/base/error.h"
 #include "nibble/base/matrix_view.h"
+#include "nibble/quantizers/gptq_settings.h"
 
 namespace nibble {
+
+inline SolvedWeight solved_or_fail(Expected<SolvedWeight> solved) {
+  if (!solved) throw std::runtime_error(to_string(solved.error()));
+  return std::move(*solved);
+}
 
 struct TestMatrix {
   TestMatrix(size_t row_count, size_t col_count)

@@ -18,8 +18,6 @@
 namespace nibble::test {
 namespace {
 
-constexpr double kTolerance = 1e-3;  // of the standard deviation of the golden's logits
-
 struct ArchitectureCase {
   std::string name;
   std::string config;  // file name
@@ -43,7 +41,7 @@ class ArchitectureGolden : public testing::TestWithParam<ArchitectureCase> {
     auto golden = load_golden(source / "goldens.safetensors");
     ASSERT_TRUE(golden.has_value()) << to_string(golden.error());
     golden_.emplace(*std::move(golden));
-    tolerance_ = kTolerance * golden_->logits_std;
+    tolerance_ = kFloatTolerance * golden_->logits_std;
     for (const auto& entry : std::filesystem::directory_iterator(source)) {
       const std::string name = entry.path().filename().string();
       if (name.starts_with("model")) std::filesystem::copy_file(entry.path(), folder_.path() / name);

@@ -18,8 +18,6 @@
 namespace nibble::test {
 namespace {
 
-constexpr double kGgufTolerance = 1e-3;  // of the standard deviation of the golden's logits
-
 std::vector<std::string> gguf_names() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(data_folder() / "gguf")) {
@@ -44,7 +42,7 @@ class GgufGolden : public testing::TestWithParam<std::string> {
     auto golden = load_golden(source_ / "goldens.safetensors");
     ASSERT_TRUE(golden.has_value()) << to_string(golden.error());
     golden_.emplace(*std::move(golden));
-    tolerance_ = kGgufTolerance * golden_->logits_std;
+    tolerance_ = kFloatTolerance * golden_->logits_std;
   }
 
   ModelFiles files() const { return find_model(gguf_.string()).value(); }

@@ -19,6 +19,9 @@
 
 namespace nibble::test {
 
+// How far logits of a float model may be off, in standard deviations of the golden's logits.
+inline constexpr double kFloatTolerance = 1e-3;
+
 struct Golden {
   SafetensorsFile file;
   size_t sequences = 0;                            // of input_ids, logits, greedy

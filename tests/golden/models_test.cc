@@ -18,7 +18,6 @@ namespace {
 
 // Of the standard deviation of the golden's logits. float32 against float64 differs by 3e-6 of it
 // on these models; what is above that is our arithmetic.
-constexpr double kFloatTolerance = 1e-3;
 constexpr double kQuantizedTolerance = 5e-3;
 
 // LLM.int8 rounds activations to 8 bits, and looks for outliers in the columns of a whole batch: what
