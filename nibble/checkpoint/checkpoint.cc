@@ -8,6 +8,7 @@
 #include "nibble/base/json.h"
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
+#include "nibble/base/text.h"
 #include "nibble/checkpoint/gguf_model.h"
 #include "nibble/checkpoint/safetensors.h"
 #include "nibble/checkpoint/shard_index.h"
@@ -20,17 +21,6 @@ namespace fs = std::filesystem;
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr std::string_view kFileSuffix = ".safetensors";
 constexpr std::string_view kIncomplete = "The download is incomplete: fetch the missing file.";
-
-// Names at most `kMaxNamed` of `names` in a message.
-constexpr size_t kMaxNamed = 5;
-
-std::string some_of(const std::vector<std::string>& names) {
-  const size_t shown = std::min(names.size(), kMaxNamed);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
-  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
-}
 
 class SafetensorsCheckpoint final : public Checkpoint {
  public:

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "nibble/base/mapped_file.h"
+#include "nibble/base/text.h"
 
 namespace nibble {
 namespace {
@@ -61,9 +62,7 @@ fs::path hub_cache() {
 }
 
 bool is_hub_offline() {
-  std::string value = environment("HF_HUB_OFFLINE").value_or("");
-  std::transform(value.begin(), value.end(), value.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  const std::string value = upper_case(environment("HF_HUB_OFFLINE").value_or(""));
   return value == "1" || value == "ON" || value == "YES" || value == "TRUE";
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "nibble/base/log.h"
+#include "nibble/base/text.h"
 #include "nibble/config/config_fields.h"
 #include "nibble/config/dynamic_rules.h"
 #include "nibble/config/fields.h"

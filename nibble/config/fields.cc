@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "nibble/base/text.h"
+
 namespace nibble {
 namespace {
 
@@ -60,14 +62,6 @@ std::string shown(const Json& value) {
 
 std::string joined(std::span<const std::string_view> names) {
   return fmt::format("{}", fmt::join(names.begin(), names.end(), ", "));
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
 }
 
 Json with_lower_case_keys(const Json& json, Faults& faults) {

@@ -57,8 +57,6 @@ std::string joined(std::span<const std::string_view> names);
 // fault; what is not an object is one too (and gives an empty object).
 Json with_lower_case_keys(const Json& json, Faults& faults);
 
-std::string lower_case(std::string_view text);  // ASCII
-
 // Reads the fields of one object. A field that is missing or null leaves `value` as it is; a wrong
 // type is a fault and does the same. Both the object and the faults must outlive the reader.
 class FieldReader {

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "nibble/base/text.h"
 #include "nibble/config/config_fields.h"
 #include "nibble/config/dynamic_rules.h"
 #include "nibble/config/fields.h"

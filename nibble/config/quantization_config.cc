@@ -4,6 +4,7 @@
 #include <array>
 
 #include "nibble/base/log.h"
+#include "nibble/base/text.h"
 #include "nibble/config/config_fields.h"
 #include "nibble/config/fields.h"
 #include "nibble/config/file_error.h"

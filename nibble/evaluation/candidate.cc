@@ -7,6 +7,7 @@
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/sha256.h"
+#include "nibble/base/text.h"
 #include "nibble/models/inspect_model.h"
 #include "nibble/pipeline/quantize.h"
 
@@ -21,8 +22,7 @@ std::string label_of(const ModelSummary& summary) {
   if (summary.method == "none") return "float";
   std::string label = summary.method == "bitsandbytes" ? layout.format : summary.method;
   if (label.starts_with("bitsandbytes ")) label.erase(0, std::string_view("bitsandbytes ").size());
-  std::transform(label.begin(), label.end(), label.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  label = upper_case(label);
   if (summary.method == "bitsandbytes") return label;
   label += fmt::format(" {}-bit", layout.bits);
   return label + (layout.group_size > 0 ? fmt::format(" g{}", layout.group_size) : " per row");

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <set>
 
-#include <fmt/ranges.h>
 #include <fnmatch.h>
 
+#include "nibble/base/text.h"
 #include "nibble/checkpoint/gguf_files.h"
 
 namespace nibble {
@@ -51,15 +51,6 @@ Files with_all_parts(const Files& files, const Files& chosen, const std::vector<
     if (belongs || paths.contains(file.path)) all.push_back(file);
   }
   return all;
-}
-
-std::string some_of(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 6;
-  const size_t shown = std::min(kShown, names.size());
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
-  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
 }
 
 Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::string>& exclude) {

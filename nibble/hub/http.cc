@@ -10,6 +10,7 @@
 
 #include "nibble/base/cancel.h"
 #include "nibble/base/check.h"
+#include "nibble/base/text.h"
 #include "nibble/checkpoint/hub_cache.h"
 
 namespace nibble {
@@ -57,9 +58,7 @@ size_t on_header(char* data, size_t, size_t count, void* user) {
   }
   const size_t colon = line.find(':');
   if (colon == line.npos) return count;
-  std::string name(trim(line.substr(0, colon)));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const std::string name = lower_case(trim(line.substr(0, colon)));
   transfer.response.headers[name] = trim(line.substr(colon + 1));
   return count;
 }

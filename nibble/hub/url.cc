@@ -5,6 +5,8 @@
 
 #include <curl/curl.h>
 
+#include "nibble/base/text.h"
+
 namespace nibble {
 namespace {
 
@@ -22,12 +24,6 @@ std::string part(const UrlHandle& url, CURLUPart which, unsigned flags = 0) {
   return copy;
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return text;
-}
-
 }  // namespace
 
 std::string to_string(const Origin& origin) {
@@ -40,7 +36,7 @@ Expected<Origin> parse_origin(const std::string& url) {
   if (curl_url_set(handle.get(), CURLUPART_URL, url.c_str(), 0) != CURLUE_OK) {
     return fail(ErrorCode::kInvalidArgument, "\"{}\" is not a URL", url);
   }
-  Origin origin{lower(part(handle, CURLUPART_SCHEME)), lower(part(handle, CURLUPART_HOST)),
+  Origin origin{lower_case(part(handle, CURLUPART_SCHEME)), lower_case(part(handle, CURLUPART_HOST)),
                 part(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT)};
   if (origin.scheme != "https" && origin.scheme != "http") {
     return fail(ErrorCode::kInvalidArgument, "\"{}\" does not begin with https://", url);

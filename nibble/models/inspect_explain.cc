@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "nibble/base/log.h"
+#include "nibble/base/text.h"
 #include "nibble/models/architecture.h"
 #include "nibble/models/inspect_files.h"
 #include "nibble/models/inspect_tokenizer.h"
@@ -17,13 +18,7 @@
 namespace nibble {
 namespace {
 
-// "2 modules: a and b", "21 modules: a, b, c, ..."
-std::string some_of(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 3;
-  const auto shown = static_cast<ptrdiff_t>(std::min(kShown, names.size()));
-  return fmt::format("{}{}", fmt::join(names.begin(), names.begin() + shown, ", "),
-                     names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "");
-}
+constexpr size_t kNamed = 3;  // modules that an answer names
 
 std::string modules_text(size_t count) { return fmt::format("{} module{}", count, count == 1 ? "" : "s"); }
 
@@ -102,7 +97,7 @@ Answer explain_layout(const InspectedFiles& files, const Decoded& decoded) {
   for (const auto& [layout, modules] : decoded.by_layout) {
     layouts.push_back(layout);
     answer.evidence.push_back(
-        fmt::format("{} in {}: {}", layout, modules_text(modules.size()), some_of(modules)));
+        fmt::format("{} in {}: {}", layout, modules_text(modules.size()), some_of(modules, kNamed)));
   }
   answer.answer = layouts.empty() ? "none could be read" : fmt::format("{}", fmt::join(layouts, "; "));
   add_settings(files, {"bits", "group_size", "checkpoint_format", "version", "format"}, answer);
@@ -153,7 +148,7 @@ Answer explain_order(const InspectedFiles& files, const Decoded& decoded) {
     answer.disagreed.emplace_back("desc_act is true, but no g_idx has an order: the data counts");
   if (gptq != nullptr && !gptq->desc_act && !decoded.reordered.empty())
     answer.disagreed.push_back(fmt::format("desc_act is false, but g_idx has an order in {}: the data counts",
-                                           some_of(decoded.reordered)));
+                                           some_of(decoded.reordered, kNamed)));
   return answer;
 }
 
@@ -184,8 +179,8 @@ Answer explain_modules(const InspectedFiles& files, const Status& structure) {
   answer.answer =
       fmt::format("{} stored as codes, {} matrices in floating point", quantized.size(), others.size());
   if (!quantized.empty())
-    answer.evidence.push_back(fmt::format("codes: {}", some_of(files.quantized_modules)));
-  if (!others.empty()) answer.evidence.push_back(fmt::format("floating point: {}", some_of(others)));
+    answer.evidence.push_back(fmt::format("codes: {}", some_of(files.quantized_modules, kNamed)));
+  if (!others.empty()) answer.evidence.push_back(fmt::format("floating point: {}", some_of(others, kNamed)));
   if (files.quantization.config) {
     add_settings(files, {"modules_to_not_convert", "llm_int8_skip_modules", "lm_head", "dynamic", "ignore"},
                  answer);
@@ -197,7 +192,7 @@ Answer explain_modules(const InspectedFiles& files, const Status& structure) {
     if (!listed.empty()) {
       answer.disagreed.push_back(
           fmt::format("listed among those that stay as they are, but stored as codes: {}; the tensors count",
-                      some_of(listed)));
+                      some_of(listed, kNamed)));
     }
   }
   if (!structure) {

@@ -4,12 +4,11 @@
 #include <charconv>
 
 #include "nibble/base/log.h"
+#include "nibble/base/text.h"
 #include "nibble/quantization/formats/formats.h"
 
 namespace nibble {
 namespace {
-
-constexpr size_t kNamesInMessage = 5;
 
 // Buffers that older versions of the libraries saved beside the weights.
 constexpr std::string_view kIgnoredSuffixes[] = {".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias"};
@@ -32,15 +31,6 @@ bool is_extra(std::string_view name, const DecoderSpec& spec) {
   const size_t own = spec.window.size();
   return end.ec == std::errc() && std::string_view(end.ptr, name.data() + name.size()).starts_with('.') &&
          layer >= own && layer - own < spec.extra_layers;
-}
-
-// "a, b, c and 12 more"
-std::string first_names(const std::vector<std::string>& names) {
-  const size_t shown = std::min(names.size(), kNamesInMessage);
-  std::string text =
-      fmt::format("{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
-  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
 }
 
 class SlotList {
@@ -221,8 +211,8 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
     }
   }
   if (!missing.empty()) {
-    std::string message = fmt::format("{} tensors are missing: {}", missing.size(), first_names(missing));
-    if (!unused.empty()) message += fmt::format("; {} are not used: {}", unused.size(), first_names(unused));
+    std::string message = fmt::format("{} tensors are missing: {}", missing.size(), some_of(missing));
+    if (!unused.empty()) message += fmt::format("; {} are not used: {}", unused.size(), some_of(unused));
     return fail(ErrorCode::kDataLoss, "{}", message)
         .with_fix("The checkpoint is incomplete or belongs to another config.json: fetch both again.");
   }
@@ -232,7 +222,7 @@ Status check_slots(const Checkpoint& checkpoint, const std::vector<ModuleSlot>& 
   }
   if (!unused.empty()) {
     return fail(ErrorCode::kDataLoss, "{} tensors belong to no module of a {}: {}", unused.size(),
-                spec.names.model_type, first_names(unused))
+                spec.names.model_type, some_of(unused))
         .with_fix(
             "The weights belong to another architecture than config.json says, or an adapter was left in.");
   }

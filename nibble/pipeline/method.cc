@@ -4,7 +4,7 @@
 #include <charconv>
 #include <optional>
 
-#include <fmt/ranges.h>
+#include "nibble/base/text.h"
 
 namespace nibble {
 namespace {
@@ -159,9 +159,7 @@ Expected<Method> parse_method(std::string_view word) {
   } else {
     method.options.config = default_gptq_config(method.bits, group_size, true, effort);
   }
-  std::string upper = method.name;
-  for (char& c : upper) c = static_cast<char>(c - 'a' + 'A');
-  method.label = fmt::format("{} {}-bit", upper, grid.bits);
+  method.label = fmt::format("{} {}-bit", upper_case(method.name), grid.bits);
   method.command = fmt::format("--method {} --bits {}", method.name, grid.bits);
   if (grid.group_size) {
     method.label += *grid.group_size > 0 ? fmt::format(" g{}", *grid.group_size) : " per row";
