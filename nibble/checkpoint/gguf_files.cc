@@ -1,7 +1,9 @@
 #include "nibble/checkpoint/gguf_files.h"
 
+#include <algorithm>
 #include <charconv>
-#include <string>
+
+#include "nibble/base/text.h"
 
 namespace nibble {
 namespace {
@@ -43,6 +45,36 @@ Expected<Split> read_split(const GgufHeader& header) {
   }
   NIBBLE_TRY(split.num_tensors, required_integer(header, "split.tensors.count"));
   return split;
+}
+
+constexpr std::string_view kSuffix = ".gguf";
+constexpr std::string_view kBetweenWords = "-.";
+
+// "m-Q4_K_M" of "m-Q4_K_M.gguf", and of "m-Q4_K_M-00001-of-00003.gguf".
+std::string_view stem_of(std::string_view name) {
+  if (const auto part = parse_gguf_part_name(name)) return part->stem;
+  return name.substr(0, name.size() - kSuffix.size());
+}
+
+// A whole word: "Q4_K" is not in "m-Q4_K_M".
+bool has_word(std::string_view name, std::string_view word) {
+  const std::string text = upper_case(stem_of(name));
+  const std::string wanted = upper_case(word);
+  const auto is_end = [&](size_t i) {
+    return i >= text.size() || kBetweenWords.find(text[i]) != kBetweenWords.npos;
+  };
+  for (size_t at = text.find(wanted); at != text.npos; at = text.find(wanted, at + 1)) {
+    if ((at == 0 || is_end(at - 1)) && is_end(at + wanted.size())) return true;
+  }
+  return false;
+}
+
+// What tells the first of `names` from the others: its last word, which usually is the type, or all of it.
+std::string_view first_by_word(const std::vector<std::string>& names) {
+  const std::string_view stem = stem_of(names.front());
+  const std::string_view word = stem.substr(stem.find_last_of(kBetweenWords) + 1);  // npos + 1 is 0
+  const auto has = [&](const std::string& name) { return has_word(name, word); };
+  return std::count_if(names.begin(), names.end(), has) == 1 ? word : stem;
 }
 
 std::string part_suffix(uint64_t index, uint64_t count) {
@@ -115,6 +147,32 @@ std::optional<GgufPartName> parse_gguf_part_name(std::string_view name) {
   const bool is_part = part.number >= 1 && part.number <= part.count;
   if (!is_part || suffix != part_suffix(part.number - 1, part.count)) return std::nullopt;
   return part;
+}
+
+std::vector<std::string> gguf_models(const std::vector<std::string>& names) {
+  std::vector<std::string> models;
+  for (const std::string& name : names) {
+    const auto part = parse_gguf_part_name(name);
+    const bool is_model = name.ends_with(kSuffix) && (!part || part->number == 1);
+    if (is_model && !name.starts_with("mmproj")) models.push_back(name);
+  }
+  return models;
+}
+
+Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::string_view quant) {
+  std::vector<std::string> meant;
+  for (const std::string& name : models) {
+    if (quant.empty() || has_word(name, quant)) meant.push_back(name);
+  }
+  if (meant.size() == 1) return meant.front();
+  if (models.empty()) return fail(ErrorCode::kNotFound, "there is no GGUF file");
+  if (meant.empty()) {
+    return fail(ErrorCode::kNotFound, "no GGUF file has \"{}\" in its name; there are {}", quant,
+                some_of(models))
+        .with_fix(fmt::format("Take a word that is in one, for example MODEL:{}", first_by_word(models)));
+  }
+  return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", meant.size(), some_of(meant))
+      .with_fix(fmt::format("Name one by a word of its name, for example MODEL:{}", first_by_word(meant)));
 }
 
 Expected<GgufFiles> open_gguf_files(const fs::path& path) {

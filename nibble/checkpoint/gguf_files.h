@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +37,15 @@ struct GgufPartName {
 
 // Nothing for the name of a whole file. `name` may be a path.
 std::optional<GgufPartName> parse_gguf_part_name(std::string_view name);
+
+// Of the names of a folder's files, those of the language models: of parts the first; no "mmproj-...", which
+// holds the eyes of one.
+std::vector<std::string> gguf_models(const std::vector<std::string>& names);
+
+// Which of `models` (of gguf_models()) is meant. `quant`: a word of its name, such as "q4_k_m" of
+// "model-Q4_K_M.gguf", in small letters or capitals; empty: the only one there is. kNotFound where no name
+// has the word, kInvalidArgument where several could be meant.
+Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::string_view quant);
 
 // `path`: the file, or any of its parts; the others lie in the same folder. Errors name the part
 // they are about, but not `path`. kNotFound for a missing part, kDataLoss for parts that do not

@@ -90,10 +90,37 @@ TEST(GgufFiles, AFolderOfOneModelIsThatModel) {
   ASSERT_FALSE(two.has_value());
   EXPECT_THAT(to_string(two.error()),
               AllOf(HasSubstr("2 GGUF files to choose from: m-00001-of-00003.gguf, other.gguf"),
-                    HasSubstr((model.folder / "m-00001-of-00003.gguf").string())));
+                    HasSubstr("MODEL:m")));
+  for (const char* const quant : {":m", ":M"}) {
+    const auto one = find_model(model.folder.path().string() + quant);
+    ASSERT_TRUE(one.has_value()) << to_string(one.error());
+    EXPECT_EQ(one->gguf, model.folder / SplitModel::name(0));
+  }
 
   model.folder.add("model.safetensors", "");
   EXPECT_EQ(find_model(model.folder.path().string()).value().folder, model.folder.path());
+}
+
+TEST(GgufFiles, AWordOfItsNameChoosesAModel) {
+  const auto models =
+      gguf_models({"README.md", "m-UD-Q4_K_XL.gguf", "m.Q4_K_M.gguf", "m-q8_0-00001-of-00002.gguf",
+                   "m-q8_0-00002-of-00002.gguf", "mmproj-F16.gguf"});
+  EXPECT_THAT(models, ElementsAre("m-UD-Q4_K_XL.gguf", "m.Q4_K_M.gguf", "m-q8_0-00001-of-00002.gguf"));
+  const auto chosen = [&](std::string_view quant) {
+    const auto name = choose_gguf(models, quant);
+    return name ? *name : to_string(name.error());
+  };
+  EXPECT_EQ(chosen("q4_k_m"), "m.Q4_K_M.gguf");
+  EXPECT_EQ(chosen("Q8_0"), "m-q8_0-00001-of-00002.gguf");
+  EXPECT_EQ(chosen("Q4_K_XL"), "m-UD-Q4_K_XL.gguf");
+  EXPECT_EQ(chosen("UD-Q4_K_XL"), "m-UD-Q4_K_XL.gguf");
+  EXPECT_EQ(chosen("Q4_K"),
+            "no GGUF file has \"Q4_K\" in its name; there are m-UD-Q4_K_XL.gguf, m.Q4_K_M.gguf, "
+            "m-q8_0-00001-of-00002.gguf\n  Take a word that is in one, for example MODEL:Q4_K_XL");
+  EXPECT_THAT(chosen("m"), HasSubstr("3 GGUF files to choose from"));
+  EXPECT_THAT(chosen(""), HasSubstr("for example MODEL:Q4_K_XL"));
+  EXPECT_THAT(choose_gguf({"a-q4.gguf", "b-q4.gguf"}, "q4").error().fix, HasSubstr("MODEL:a-q4"));
+  EXPECT_EQ(choose_gguf({}, "q4").error().code, ErrorCode::kNotFound);
 }
 
 TEST(GgufFiles, AFileOfOnePartNeedsNoSpecialName) {

@@ -14,6 +14,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kHubPrefixes[] = {"hf://", "https://huggingface.co/", "https://hf.co/",
+                                             "huggingface.co/", "hf.co/"};
+
 bool are_safe_parts(std::string_view text) {
   const auto parts = split_at_slashes(text);
   return std::all_of(parts.begin(), parts.end(), is_safe_part);
@@ -22,19 +25,31 @@ bool are_safe_parts(std::string_view text) {
 }  // namespace
 
 std::optional<RepoName> parse_repo_name(std::string_view model, std::string_view revision) {
-  constexpr std::string_view kHub = "hf://";
-  if (model.starts_with(kHub)) model.remove_prefix(kHub.size());
+  for (const std::string_view prefix : kHubPrefixes) {
+    if (!model.starts_with(prefix)) continue;
+    model.remove_prefix(prefix.size());
+    break;
+  }
+  std::string_view quant;
+  if (const size_t colon = model.find(':'); colon != model.npos) {
+    quant = model.substr(colon + 1);
+    model = model.substr(0, colon);
+    if (!is_safe_part(quant)) return std::nullopt;
+  }
   const size_t mark = model.find('@');
   const std::string_view repo = model.substr(0, mark);
   if (mark != model.npos) revision = model.substr(mark + 1);
   if (revision.empty()) revision = "main";
   if (!are_safe_parts(repo) || split_at_slashes(repo).size() > 2) return std::nullopt;
   if (!are_safe_parts(revision)) return std::nullopt;
-  return RepoName{std::string(repo), std::string(revision)};
+  return RepoName{std::string(repo), std::string(revision), std::string(quant)};
 }
 
 std::string to_string(const RepoName& name) {
-  return name.revision == "main" ? name.repo : name.repo + "@" + name.revision;
+  std::string text = name.repo;
+  if (name.revision != "main") text += "@" + name.revision;
+  if (!name.quant.empty()) text += ":" + name.quant;
+  return text;
 }
 
 std::optional<std::string> environment(const char* name) {

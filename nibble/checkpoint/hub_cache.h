@@ -18,16 +18,18 @@
 
 namespace nibble {
 
-// "org/name@revision", taken apart.
+// "org/name@revision:QUANT", taken apart.
 struct RepoName {
-  std::string repo;      // "org/name", or "gpt2" for the oldest models
-  std::string revision;  // a branch, a tag or a commit hash
+  std::string repo;        // "org/name", or "gpt2" for the oldest models
+  std::string revision;    // a branch, a tag or a commit hash
+  std::string quant = {};  // which of its GGUF files, as choose_gguf() reads it; empty: none was named
 };
 
-// "org/name", "org/name@revision", "hf://org/name@revision". Nothing if it cannot be a name in the hub.
+// "org/name", "org/name@revision", either with ":QUANT"; before it, there may be "hf://", "hf.co/" (as for
+// Ollama) or the address of the hub. Nothing if it cannot be a name in the hub.
 // `revision` is used for a name that has none itself; "main" where that is empty, too.
 std::optional<RepoName> parse_repo_name(std::string_view model, std::string_view revision = {});
-std::string to_string(const RepoName& name);  // "org/name", "org/name@v2"
+std::string to_string(const RepoName& name);  // "org/name", "org/name@v2:Q4_K_M"
 
 // Nothing where the variable is empty, too.
 std::optional<std::string> environment(const char* name);

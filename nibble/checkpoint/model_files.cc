@@ -1,9 +1,9 @@
 #include "nibble/checkpoint/model_files.h"
 
+#include <algorithm>
 #include <set>
 #include <system_error>
 
-#include <fmt/ranges.h>
 #include <sys/stat.h>
 
 #include "nibble/base/log.h"
@@ -19,13 +19,30 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kHub = "hf://";
 
+struct LocalName {
+  fs::path path;
+  std::string quant;  // which of the folder's GGUF files; empty: none was named
+};
+
+// "folder:QUANT" where there is such a folder, and nothing under the whole name.
+LocalName local_name(std::string_view model) {
+  const fs::path path = expand_home(std::string(model));
+  const size_t colon = model.rfind(':');
+  std::error_code error;
+  if (colon == model.npos || model.find('/', colon) != model.npos || fs::exists(path, error))
+    return {path, {}};
+  const fs::path folder = expand_home(std::string(model.substr(0, colon)));
+  if (!is_folder(folder)) return {path, {}};
+  return {folder, std::string(model.substr(colon + 1))};
+}
+
 // What the cache is asked for; nothing for a path, whether or not something is there.
 std::optional<RepoName> hub_name(std::string_view model, std::string_view revision) {
   if (model.starts_with(kHub)) return parse_repo_name(model, revision);
   const bool looks_like_path =
       model.starts_with('.') || model.starts_with('/') || model.starts_with('~') || model.ends_with(".gguf");
   std::error_code error;
-  if (looks_like_path || fs::exists(fs::path(model), error)) return std::nullopt;
+  if (looks_like_path || fs::exists(local_name(model).path, error)) return std::nullopt;
   return parse_repo_name(model, revision);
 }
 
@@ -48,23 +65,17 @@ Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
   return ModelFiles{std::string(model), {}, path, std::move(texts)};
 }
 
-// A folder that has no weights but those of one GGUF file is that file.
-Expected<ModelFiles> open_folder(std::string_view model, const fs::path& folder) {
+// A folder that has no weights but those of one GGUF file is that file, as is one of which `quant` names a
+// file.
+Expected<ModelFiles> open_folder(std::string_view model, const fs::path& folder, std::string_view quant) {
   ModelFiles files{std::string(model), folder, {}, {}};
-  std::vector<std::string> ggufs;
-  for (std::string& name : files.list()) {
-    if (name.ends_with(".safetensors")) return files;
-    const auto part = parse_gguf_part_name(name);
-    if (name.ends_with(".gguf") && (!part || part->number == 1)) ggufs.push_back(std::move(name));
-  }
-  if (ggufs.empty()) return files;
-  if (ggufs.size() > 1) {
-    return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", ggufs.size(),
-                fmt::join(ggufs, ", "))
-        .at(model)
-        .with_fix("Name one, for example " + (folder / ggufs.front()).string());
-  }
-  return open_file(model, folder / ggufs.front());
+  const std::vector<std::string> names = files.list();
+  const std::vector<std::string> ggufs = gguf_models(names);
+  const auto is_safetensors = [](const std::string& name) { return name.ends_with(".safetensors"); };
+  const bool has_safetensors = std::any_of(names.begin(), names.end(), is_safetensors);
+  if (quant.empty() && (has_safetensors || ggufs.empty())) return files;
+  NIBBLE_TRY(const std::string name, at(model, choose_gguf(ggufs, quant)));
+  return open_file(model, folder / name);
 }
 
 Expected<ModelFiles> find_in_cache(std::string_view model, const RepoName& name) {
@@ -78,7 +89,14 @@ Expected<ModelFiles> find_in_cache(std::string_view model, const RepoName& name)
   auto snapshot = at(model, find_snapshot(cache / folder, name));
   if (!snapshot) return Failure(std::move(snapshot).error().with_fix(how_to_get(name)));
   log_verbose("{}: {}", model, snapshot->string());
-  return open_folder(model, *snapshot);
+  auto files = open_folder(model, *snapshot, name.quant);
+  // Only some of the hub's files may have been fetched.
+  if (!files && files.error().code == ErrorCode::kNotFound && !name.quant.empty()) {
+    Error error = std::move(files).error();
+    error.fix = how_to_get(name);
+    return Failure(std::move(error));
+  }
+  return files;
 }
 
 }  // namespace
@@ -120,12 +138,11 @@ Expected<ModelFiles> find_model(std::string_view model, std::string_view revisio
   if (model.empty()) return fail(ErrorCode::kInvalidArgument, "the model has no name");
   if (const auto name = hub_name(model, revision)) return find_in_cache(model, *name);
   if (model.starts_with(kHub)) {
-    return fail(ErrorCode::kInvalidArgument, "not of the form hf://org/name or hf://org/name@revision")
-        .at(model);
+    return fail(ErrorCode::kInvalidArgument, "not of the form hf://org/name@revision:QUANT").at(model);
   }
-  const fs::path path = expand_home(std::string(model));
+  const auto [path, quant] = local_name(model);
   std::error_code error;
-  if (fs::is_directory(path, error)) return open_folder(model, path);
+  if (fs::is_directory(path, error)) return open_folder(model, path, quant);
   if (fs::exists(path, error)) return open_file(model, path);
   return fail(ErrorCode::kNotFound, "no such folder or file")
       .at(model)
@@ -133,9 +150,13 @@ Expected<ModelFiles> find_model(std::string_view model, std::string_view revisio
 }
 
 std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision) {
-  const auto name = hub_name(model, revision);
-  if (!name || find_snapshot(hub_cache() / repo_folder_name(name->repo), *name)) return std::nullopt;
-  return name;
+  auto name = hub_name(model, revision);
+  if (!name) return std::nullopt;
+  const auto snapshot = find_snapshot(hub_cache() / repo_folder_name(name->repo), *name);
+  if (!snapshot) return name;
+  if (name->quant.empty()) return std::nullopt;
+  const auto gguf = choose_gguf(gguf_models(names_in(*snapshot)), name->quant);
+  return !gguf && gguf.error().code == ErrorCode::kNotFound ? name : std::nullopt;
 }
 
 std::string last_name(const fs::path& model) {

@@ -35,7 +35,8 @@ struct ModelFiles {
   std::vector<std::string> list() const;
 };
 
-// MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision".
+// MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision"; where there are
+// GGUF files, ":Q4_K_M" behind it names one (gguf_files.h).
 // A folder without safetensors, but with one GGUF file, is that file; with several, kInvalidArgument names
 // them. A name is looked up in hub_cache(): models--org--name/refs/REVISION names the snapshot, "main" by
 // default. `revision`, when not empty, is used for a name that has none itself. kNotFound says where was

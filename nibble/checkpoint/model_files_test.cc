@@ -118,6 +118,36 @@ TEST_F(FindModelTest, ARevisionIsANameOrACommit) {
   EXPECT_THAT(config_of("org/name@v2"), HasSubstr("nibble pull org/name@v2"));
 }
 
+TEST_F(FindModelTest, NamesOfTheHubAreTakenApart) {
+  for (const std::string prefix : {"", "hf://", "hf.co/", "https://huggingface.co/"}) {
+    const auto name = parse_repo_name(prefix + "org/name@v2:Q4_K_M");
+    ASSERT_TRUE(name) << prefix;
+    EXPECT_EQ(name->repo, "org/name");
+    EXPECT_EQ(name->revision, "v2");
+    EXPECT_EQ(name->quant, "Q4_K_M");
+    EXPECT_EQ(to_string(*name), "org/name@v2:Q4_K_M");
+  }
+  EXPECT_EQ(to_string(parse_repo_name("org/name:q8_0").value()), "org/name:q8_0");
+  for (const char* const bad : {"org/name:", "org/name:../x", "org/name:a:b", ":Q4_0", "org/name:Q4@v2"}) {
+    EXPECT_FALSE(parse_repo_name(bad)) << bad;
+  }
+}
+
+TEST_F(FindModelTest, AnotherFileOfACachedModelIsMissing) {
+  add_repo(".cache/huggingface/hub");
+  folder_.add(".cache/huggingface/hub/models--org--name/snapshots/c0ffee/m-Q4_0.gguf", "");
+  EXPECT_FALSE(missing_from_cache("org/name"));
+  EXPECT_FALSE(missing_from_cache("org/name:q4_0"));
+  const auto missing = missing_from_cache("org/name:Q8_0");
+  ASSERT_TRUE(missing);
+  EXPECT_EQ(to_string(*missing), "org/name:Q8_0");
+  const auto files = find_model("org/name:Q8_0");
+  ASSERT_FALSE(files);
+  EXPECT_EQ(to_string(files.error()),
+            "org/name:Q8_0: no GGUF file has \"Q8_0\" in its name; there are m-Q4_0.gguf\n"
+            "  Run: nibble pull org/name:Q8_0");
+}
+
 TEST_F(FindModelTest, AFolderWinsOverTheCache) {
   add_repo("cache");
   ::setenv("HF_HUB_CACHE", (folder_ / "cache").c_str(), 1);

@@ -42,10 +42,10 @@ Expected<ModelPlanOptions> to_plan_options(const PlanArguments& options, const M
   return out;
 }
 
-// A model on this machine, or the headers of one that is only on the hub.
+// A model on this machine, or the headers of one that is only on the hub (not those of GGUF files).
 Expected<ModelSource> open_source(const ModelOption& option) {
   const auto missing = missing_from_cache(option.model, option.revision);
-  if (!missing || is_hub_offline()) {
+  if (!missing || !missing->quant.empty() || is_hub_offline()) {
     NIBBLE_TRY(const ModelFiles files, find_model(option.model, option.revision));
     return ModelSource::open(files);
   }

@@ -3,6 +3,7 @@
 #include "nibble/base/log.h"
 #include "nibble/checkpoint/gguf_files.h"
 #include "nibble/checkpoint/hub_cache.h"
+#include "nibble/checkpoint/model_files.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/options.h"
 #include "nibble/cli/output.h"
@@ -72,7 +73,8 @@ Status run_pull(const PullArguments& options) {
   const auto name = parse_repo_name(options.model.model, options.model.revision);
   if (name && settings.offline && !options.dry_run) {
     const auto snapshot = find_snapshot(settings.cache / repo_folder_name(name->repo), *name);
-    if (snapshot) return print_offline(options, *name, *snapshot);
+    const bool has_quant = !missing_from_cache(options.model.model, options.model.revision);
+    if (snapshot && has_quant) return print_offline(options, *name, *snapshot);
   }
   NIBBLE_TRY(const PullPlan plan, plan_pull(name ? to_string(*name) : options.model.model, pull, settings));
   for (const std::string& note : plan.notes) log_line(LogLevel::kNormal, note);
@@ -97,7 +99,8 @@ Status run_pull(const PullArguments& options) {
 
 Action define_pull(CLI::App& app) {
   const auto options = std::make_shared<PullArguments>();
-  app.add_option("MODEL,-m,--model", options->model.model, "A name in the hub: org/name, org/name@revision")
+  app.add_option("MODEL,-m,--model", options->model.model,
+                 "A name in the hub: org/name, org/name@revision, org/name:Q4_K_M")
       ->type_name("MODEL");
   app.add_option("--revision", options->model.revision, "Branch, tag or commit of a name without @revision")
       ->type_name("NAME");
@@ -122,7 +125,8 @@ const Command kPullCommand = {
     .examples =
         "  nibble pull org/name\n"
         "  nibble pull org/name@v1.0 --dry-run\n"
-        "  nibble pull org/name --include '*.json' --include '*Q4_0.gguf'\n"
+        "  nibble pull org/name-GGUF:Q4_K_M          # one of its GGUF files\n"
+        "  nibble pull org/name --include '*.json' --include '*.md'\n"
         "  HF_TOKEN=hf_... nibble pull org/gated-name",
     .define = define_pull,
 };

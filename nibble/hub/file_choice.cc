@@ -30,12 +30,6 @@ std::vector<std::string> paths_of(const Files& files, std::string_view suffix) {
   return paths;
 }
 
-// A GGUF model of several files is known by its first one.
-bool is_later_part(std::string_view path) {
-  const auto part = parse_gguf_part_name(path);
-  return part && part->number > 1;
-}
-
 // The parts that belong to those that were chosen, in the order of the repository.
 Files with_all_parts(const Files& files, const Files& chosen, const std::vector<std::string>& exclude) {
   std::set<std::string_view> paths;
@@ -51,6 +45,12 @@ Files with_all_parts(const Files& files, const Files& chosen, const std::vector<
     if (belongs || paths.contains(file.path)) all.push_back(file);
   }
   return all;
+}
+
+void add_file(const Files& files, std::string_view path, FileChoice& choice) {
+  for (const RemoteFile& file : files) {
+    if (file.path == path) choice.files.push_back(file);
+  }
 }
 
 Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::string>& exclude) {
@@ -69,27 +69,24 @@ Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::st
     } else if (matches(path, kPickle)) {
       pickles.push_back(path);
     } else if (path.ends_with(".gguf")) {
-      if (!is_later_part(path)) ggufs.push_back(path);
+      ggufs.push_back(path);
     } else if (path.ends_with(".safetensors") && is_original(path) && has_others) {
       originals.push_back(path);
     } else if (matches(path, kNeeded) && !matches(path, kNotNeeded)) {
       choice.files.push_back(file);
     }
   }
+  ggufs = gguf_models(ggufs);
   if (safetensors.empty()) {
-    if (ggufs.size() > 1) {
-      return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", ggufs.size(),
-                  some_of(ggufs))
-          .with_fix(fmt::format("Name one, for example --include '{}'", ggufs.front()));
-    }
     if (ggufs.empty() && !pickles.empty()) {
       return fail(ErrorCode::kUnsupported,
                   "the weights are pickle files ({}), which can run code when they are read",
                   some_of(pickles))
           .with_fix("Look for a model with .safetensors files; --include '*' fetches these all the same.");
     }
-    for (const RemoteFile& file : files) {
-      if (!ggufs.empty() && file.path == ggufs.front()) choice.files.push_back(file);
+    if (!ggufs.empty()) {
+      NIBBLE_TRY(const std::string gguf, choose_gguf(ggufs, {}));
+      add_file(files, gguf, choice);
     }
   } else if (!ggufs.empty()) {
     choice.notes.push_back(fmt::format("left out, as there are safetensors: {}", some_of(ggufs)));
@@ -116,14 +113,18 @@ bool matches(std::string_view path, const std::vector<std::string>& patterns) {
 }
 
 Expected<FileChoice> choose_files(const Files& files, const std::vector<std::string>& include,
-                                  const std::vector<std::string>& exclude) {
+                                  const std::vector<std::string>& exclude, std::string_view quant) {
   FileChoice choice;
-  if (include.empty()) {
+  if (!quant.empty()) {
+    std::vector<std::string> ggufs = paths_of(files, ".gguf");
+    std::erase_if(ggufs, [&](const std::string& path) { return matches(path, exclude); });
+    NIBBLE_TRY(const std::string gguf, choose_gguf(gguf_models(ggufs), quant));
+    add_file(files, gguf, choice);
+  } else if (include.empty()) {
     NIBBLE_TRY(choice, choose_needed(files, exclude));
-  } else {
-    for (const RemoteFile& file : files) {
-      if (matches(file.path, include) && !matches(file.path, exclude)) choice.files.push_back(file);
-    }
+  }
+  for (const RemoteFile& file : files) {
+    if (matches(file.path, include) && !matches(file.path, exclude)) choice.files.push_back(file);
   }
   choice.files = with_all_parts(files, choice.files, exclude);
   if (!choice.files.empty()) return choice;

@@ -61,8 +61,21 @@ TEST(ChooseFiles, AsksWhichOfSeveralGgufFiles) {
   ASSERT_FALSE(choice);
   EXPECT_EQ(choice.error().code, ErrorCode::kInvalidArgument);
   EXPECT_THAT(choice.error().what, HasSubstr("2 GGUF files to choose from: m-Q4_0.gguf, m-Q8_0.gguf"));
-  EXPECT_THAT(choice.error().fix, HasSubstr("--include 'm-Q4_0.gguf'"));
+  EXPECT_THAT(choice.error().fix, HasSubstr("MODEL:Q4_0"));
   EXPECT_THAT(paths_of(choose_files(files, {}, {"*Q4*"})), ElementsAre("config.json", "m-Q8_0.gguf"));
+}
+
+TEST(ChooseFiles, AWordOfItsNameNamesAGgufFile) {
+  const auto files = files_of({"config.json", "m-Q4_0-00001-of-00002.gguf", "m-Q4_0-00002-of-00002.gguf",
+                               "m-Q8_0.gguf", "mmproj-m-Q8_0.gguf", "model.safetensors", "sub/m-Q2_K.gguf"});
+  EXPECT_THAT(paths_of(choose_files(files, {}, {}, "q8_0")), ElementsAre("m-Q8_0.gguf"));
+  EXPECT_THAT(paths_of(choose_files(files, {}, {}, "Q4_0")),
+              ElementsAre("m-Q4_0-00001-of-00002.gguf", "m-Q4_0-00002-of-00002.gguf"));
+  EXPECT_THAT(paths_of(choose_files(files, {"*.json"}, {}, "Q8_0")),
+              ElementsAre("config.json", "m-Q8_0.gguf"));
+  EXPECT_THAT(paths_of(choose_files(files, {}, {"*8*"}, "Q8_0")),
+              ElementsAre(HasSubstr("no GGUF file has \"Q8_0\" in its name; there are m-Q4_0-00001")));
+  EXPECT_EQ(choose_files(files, {}, {}, "Q2_K").error().code, ErrorCode::kNotFound) << "in a subfolder";
 }
 
 TEST(ChooseFiles, PartsOfAGgufFileStayTogether) {

@@ -2,8 +2,12 @@
 
 #include <utility>
 
+#include "nibble/base/printable.h"
+
 namespace nibble {
 namespace {
+
+constexpr size_t kMaxServerText = 200;  // bytes
 
 std::string_view reason(long status) {
   constexpr std::pair<long, std::string_view> kReasons[] = {
@@ -17,13 +21,6 @@ std::string_view reason(long status) {
   return {};
 }
 
-// What the server says goes to a terminal: one line, and no control characters.
-std::string printable(std::string_view text) {
-  std::string out;
-  for (const char c : text.substr(0, 200)) out += c >= ' ' && c != 0x7f ? c : ' ';
-  return out;
-}
-
 }  // namespace
 
 std::string status_text(const HttpResponse& response) {
@@ -34,7 +31,8 @@ std::string status_text(const HttpResponse& response) {
 Error explain_refusal(const HttpResponse& response, const RepoName& name, std::string_view file,
                       const HubSettings& settings) {
   const std::string code = response.header("x-error-code");
-  const std::string message = printable(response.header("x-error-message"));
+  // What the server says goes to a terminal.
+  const std::string message = printable(response.header("x-error-message"), kMaxServerText);
   const bool has_token = !settings.token.empty();
   const std::string login =
       has_token

@@ -122,11 +122,11 @@ class Download {
 
 }  // namespace
 
-Expected<PullPlan> plan_pull(std::string_view repo_and_revision, const PullOptions& options,
-                             const HubSettings& settings) {
-  NIBBLE_TRY(const RemoteModel model, open_remote(repo_and_revision, settings));
+Expected<PullPlan> plan_pull(std::string_view name, const PullOptions& options, const HubSettings& settings) {
+  NIBBLE_TRY(const RemoteModel model, open_remote(name, settings));
+  const std::string quant = parse_repo_name(name)->quant;
   NIBBLE_TRY(FileChoice choice,
-             at(model.repo(), choose_files(model.files(), options.include, options.exclude)));
+             at(model.repo(), choose_files(model.files(), options.include, options.exclude, quant)));
   const RepoCache cache(settings.cache, model.repo());
   PullPlan plan{.repo = model.repo(),
                 .revision = model.revision(),

@@ -41,9 +41,8 @@ struct PullPlan {
   uint64_t bytes_to_fetch = 0;  // each blob once
 };
 
-// Errors of open_remote() and choose_files().
-Expected<PullPlan> plan_pull(std::string_view repo_and_revision, const PullOptions& options,
-                             const HubSettings& settings);
+// `name`: "org/name@revision:QUANT" (RepoName). Errors of open_remote() and choose_files().
+Expected<PullPlan> plan_pull(std::string_view name, const PullOptions& options, const HubSettings& settings);
 
 struct PullResult {
   uint64_t fetched_bytes = 0;  // over the network

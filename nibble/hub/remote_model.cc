@@ -25,7 +25,7 @@ Expected<RemoteModel> open_remote(std::string_view repo_and_revision, const HubS
   const auto name = parse_repo_name(repo_and_revision);
   // Two hyphens in a row stand for the slash in the cache's folders; the hub has no such names.
   if (!name || name->repo.find("--") != std::string::npos || name->repo.find("..") != std::string::npos) {
-    return fail(ErrorCode::kInvalidArgument, "not of the form org/name or org/name@revision")
+    return fail(ErrorCode::kInvalidArgument, "not of the form org/name, org/name@revision or org/name:QUANT")
         .at(repo_and_revision)
         .with_fix("Copy the name from the model's page: https://huggingface.co/models");
   }

@@ -137,6 +137,27 @@ TEST_F(Pull, OneNameBringsAllPartsOfAGgufModel) {
   EXPECT_EQ(run("org/split").out, answer.out);
 }
 
+// As llama.cpp and Ollama name them.
+TEST_F(Pull, AWordBehindTheNameChoosesAGgufFile) {
+  HubRepo repo;
+  for (const char* const type : {"Q4_0", "Q8_0"}) {
+    repo.files[fmt::format("m-{}.gguf", type)] = file_text(data_folder() / "gguf/gemma/model.gguf");
+  }
+  repo.commit = std::string(40, 'c');
+  server_.add_repo("org/ggufs", repo);
+  const ProgramResult several = nibble({"pull", "org/ggufs"});
+  EXPECT_EQ(several.status, 2) << several;
+  EXPECT_THAT(several.err, HasSubstr("MODEL:Q4_0"));
+  ASSERT_EQ(nibble({"pull", "hf.co/org/ggufs:q8_0"}).status, 0);
+  EXPECT_EQ(nibble({"inspect", "org/ggufs:Q8_0"}).status, 0);
+  const ProgramResult other = nibble({"inspect", "org/ggufs:Q4_0"});
+  EXPECT_EQ(other.status, 1) << other;
+  EXPECT_THAT(other.err, HasSubstr("Run: nibble pull org/ggufs:Q4_0"));
+  const RunOptions offline = {.environment = {{"HF_HUB_OFFLINE", "1"}}};
+  EXPECT_EQ(nibble({"pull", "org/ggufs:Q8_0"}, offline).status, 0);
+  EXPECT_EQ(nibble({"pull", "org/ggufs:Q4_0"}, offline).status, 1);
+}
+
 TEST_F(Pull, HelpHasExamples) {
   const ProgramResult result = nibble({"pull", "--help"});
   EXPECT_EQ(result.status, 0) << result;
