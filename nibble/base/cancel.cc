@@ -8,11 +8,11 @@
 namespace nibble {
 namespace {
 
-std::atomic<bool> g_cancelled = false;
-static_assert(std::atomic<bool>::is_always_lock_free);  // it is touched in a signal handler
+std::atomic<int> g_signal = 0;                         // that came first; 0: none
+static_assert(std::atomic<int>::is_always_lock_free);  // it is touched in a signal handler
 
 void on_signal(int signal) {
-  if (g_cancelled.exchange(true)) _exit(128 + signal);
+  if (g_signal.exchange(signal) != 0) _exit(128 + signal);
 }
 
 }  // namespace
@@ -25,9 +25,10 @@ void install_cancel_handler() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool cancel_requested() { return g_cancelled.load(std::memory_order_relaxed); }
-void request_cancel() { g_cancelled = true; }
-void reset_cancel() { g_cancelled = false; }
+bool cancel_requested() { return g_signal.load(std::memory_order_relaxed) != 0; }
+bool termination_requested() { return g_signal.load(std::memory_order_relaxed) == SIGTERM; }
+void request_cancel() { g_signal = SIGINT; }
+void reset_cancel() { g_signal = 0; }
 
 Status check_cancelled() {
   if (cancel_requested()) return fail(ErrorCode::kCancelled, "interrupted");

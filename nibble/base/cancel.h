@@ -10,8 +10,10 @@ namespace nibble {
 
 void install_cancel_handler();  // SIGINT and SIGTERM; called once, by main
 bool cancel_requested();
+// Whether what came is SIGTERM: Ctrl-C may mean a part of the program, this means all of it.
+bool termination_requested();
 void request_cancel();
-void reset_cancel();  // for tests
+void reset_cancel();  // where Ctrl-C stopped a part of the work and no more, and for tests
 
 // kCancelled if the user has asked to stop: for loops that do long work.
 Status check_cancelled();

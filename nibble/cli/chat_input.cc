@@ -28,10 +28,12 @@ Expected<Event> read_to_fence(LineEditor& editor, std::string& text) {
 
 }  // namespace
 
-Expected<Event> read_message(LineEditor& editor, std::string& text) {
+Expected<Event> read_message(LineEditor& editor, ChatInput& input) {
+  std::string& text = input.text;
   NIBBLE_TRY(const Event event, editor.next(kPrompt, text));
   if (event != Event::kLine) return event;
-  if (text.starts_with(kFence)) {
+  input.is_fenced = text.starts_with(kFence);
+  if (input.is_fenced) {
     text.erase(0, kFence.size());
     return read_to_fence(editor, text);
   }

@@ -7,10 +7,15 @@
 
 namespace nibble::cli {
 
+struct ChatInput {
+  std::string text;
+  bool is_fenced = false;  // it stood between """ and """: a message, also where it begins with /
+};
+
 // One message of a chat: a line; lines that end with a backslash, and the one behind them; or everything
-// between """ and """. `text` is what was meant. The events are those of LineEditor: Ctrl-C in the middle of
+// between """ and """. The events are those of LineEditor: Ctrl-C in the middle of
 // a message drops all of it, the end of the input ends it.
-Expected<LineEditor::Event> read_message(LineEditor& editor, std::string& text);
+Expected<LineEditor::Event> read_message(LineEditor& editor, ChatInput& input);
 
 }  // namespace nibble::cli
 

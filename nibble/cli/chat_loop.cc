@@ -87,7 +87,7 @@ void show_help() {
   }
   tell(
       "  \"\"\" begins and ends a message of several lines; so does \\ at the end of a line.\n"
-      "  Ctrl-C stops an answer. A message that begins with / needs a space before it.");
+      "  Ctrl-C stops an answer. A message that begins with / needs a space before it, or \"\"\" around it.");
 }
 
 // False: the chat is over.
@@ -126,9 +126,10 @@ Status run_chat(const AnswerOptions& options, LoadedModel& loaded, ThreadPool& p
                                     : "No chat template: each line is continued on its own. /bye ends.");
   }
   bool interrupted = false;  // Ctrl-C came last, with nothing typed
-  std::string text;
+  ChatInput input;
+  const std::string& text = input.text;
   while (true) {
-    NIBBLE_TRY(const LineEditor::Event event, read_message(*editor, text));
+    NIBBLE_TRY(const LineEditor::Event event, read_message(*editor, input));
     if (event == LineEditor::Event::kEnd) return {};
     if (event == LineEditor::Event::kInterruptedEmpty) {
       if (interrupted) return fail(ErrorCode::kCancelled, "interrupted");
@@ -140,7 +141,7 @@ Status run_chat(const AnswerOptions& options, LoadedModel& loaded, ThreadPool& p
     if (event == LineEditor::Event::kInterrupted || text.find_first_not_of(" \t\n") == text.npos) continue;
     editor->remember(text);
     Status done;
-    if (text.front() == '/') {
+    if (text.front() == '/' && !input.is_fenced) {
       const Expected<bool> more = run_chat_command(session, text);
       if (more && !*more) return {};
       if (!more) done = Failure(more.error());
@@ -148,7 +149,7 @@ Status run_chat(const AnswerOptions& options, LoadedModel& loaded, ThreadPool& p
       done = session.say(text);
     }
     if (done) continue;
-    if (!terminal) return done;
+    if (!terminal || termination_requested()) return done;
     reset_cancel();
     tell(fmt::format("error: {}", to_string(done.error())));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "nibble/base/atomic_file.h"
@@ -9,6 +10,7 @@
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/memory.h"
+#include "nibble/cli/input.h"
 #include "nibble/cli/output.h"
 
 namespace nibble::cli {
@@ -92,7 +94,11 @@ Status ChatSession::answer() {
   }
   conversation_.set_config(loaded_.generation);
   NIBBLE_TRY(const GenerateResult result, stream_answer(conversation_, tokens, !options_.common.json));
-  if (cancel_requested()) reset_cancel();  // it stopped the answer, and no more
+  if (cancel_requested()) {
+    // To a person, Ctrl-C stops the answer and no more.
+    if (!stdin_is_terminal() || termination_requested()) return check_cancelled();
+    reset_cancel();
+  }
   ++stats_.answers;
   stats_.read_tokens += result.prompt_tokens;
   stats_.read_seconds += result.prompt_seconds;
@@ -182,7 +188,8 @@ std::vector<std::string> ChatSession::settings() const {
 
 Status ChatSession::save(const std::string& file) const {
   // An old conversation may be written over, anything else may not.
-  if (std::filesystem::exists(file)) {
+  std::error_code error;
+  if (std::filesystem::exists(file, error)) {
     const auto text = read_text_file(file);
     const auto old = text ? parse_json(*text) : Expected<Json>(Json());
     if (!old || !messages_of(*old)) {

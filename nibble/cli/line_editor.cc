@@ -110,8 +110,9 @@ class TerminalEditor final : public LineEditor {
     int size = 0;
     const char* text = el_gets(editor_, &size);
     if (cancel_requested()) {
-      reset_cancel();
       std::fputs("\n", stderr);
+      if (termination_requested()) return Failure(check_cancelled().error());
+      reset_cancel();
       return reading_.interrupted_empty ? Event::kInterruptedEmpty : Event::kInterrupted;
     }
     if (text == nullptr || size <= 0) {
@@ -148,6 +149,7 @@ class PipeReader final : public LineEditor {
 
   Expected<Event> next(std::string_view, std::string& line) override {
     NIBBLE_TRY(const bool more, reader_.next(line));
+    if (line.ends_with('\r')) line.pop_back();
     return more ? Event::kLine : Event::kEnd;
   }
 

@@ -95,6 +95,45 @@ TEST(ChatCommand, MessagesMayHaveSeveralLines) {
   EXPECT_EQ(messages[4]["content"], "five");
 }
 
+TEST(ChatCommand, WhatStandsBetweenFencesIsNoCommand) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "talk.json";
+  const ProgramResult result = run_program(
+      chat(), {.input = "\"\"\"\r\n/etc/hosts is a file\r\n\"\"\"\r\n/save " + file.string() + "\r\n"});
+  ASSERT_EQ(result.status, 0) << result;
+  EXPECT_EQ(saved(file)[0]["content"], "/etc/hosts is a file");
+}
+
+TEST(ChatCommand, AFileThatCannotBeWrittenIsAnError) {
+  const ProgramResult result = run_program(chat(), {.input = "/save " + std::string(300, 'x') + "\n"});
+  EXPECT_EQ(result.status, 1) << result;
+  EXPECT_TRUE(is_one_error(result.err)) << result;
+  EXPECT_THAT(result.err, HasSubstr("File name too long"));
+}
+
+TEST(ChatCommand, CtrlCEndsAChatOfAPipe) {
+  std::string input;
+  for (int i = 0; i < 5000; ++i) input += "Hello\n/reset\n";
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const ProgramResult result = run_program(
+        chat({"--json"}),
+        {.input = input,
+         .interrupt_when = [](const std::string& seen) { return seen.find('\n') != std::string::npos; },
+         .signal = signal});
+    EXPECT_EQ(result.status, 130) << result.err;
+  }
+}
+
+TEST(ChatCommand, ATerminationEndsAChatOfATerminal) {
+  const TemporaryFolder folder;
+  RunOptions options = {.environment = {{"XDG_STATE_HOME", folder.path().string()}, {"TERM", "xterm"}},
+                        .terminal = true};
+  options.interrupt_when = [](const std::string& seen) { return seen.find(">>> ") != std::string::npos; };
+  options.signal = SIGTERM;
+  const ProgramResult result = run_program(chat(), options);
+  EXPECT_EQ(result.status, 130) << result;
+}
+
 TEST(ChatCommand, AFullContextIsSaidBeforeAnythingIsDropped) {
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "talk.json";

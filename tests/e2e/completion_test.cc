@@ -103,15 +103,18 @@ TEST(Completion, BashCompletesWords) {
   EXPECT_EQ(complete("nibble run --temperature \"\""), "\n");  // a number: nothing to offer
 }
 
-TEST(Completion, OtherShellsReadTheirScripts) {
-  for (const std::string name : {"zsh", "fish"}) {
-    const fs::path script = written(name, output({"completion", name}));
-    if (!installed(name)) continue;
-    int status = 0;
-    const std::string out = shell(name + " -n " + script.string(), status);
-    EXPECT_EQ(status, 0) << name << ": " << out;
-  }
+class OtherShell : public testing::TestWithParam<std::string> {};
+
+TEST_P(OtherShell, ReadsItsScript) {
+  const fs::path script = written(GetParam(), output({"completion", GetParam()}));
+  if (!installed(GetParam())) GTEST_SKIP() << GetParam() << " is not installed";
+  int status = 0;
+  const std::string out = shell(GetParam() + " -n " + script.string(), status);
+  EXPECT_EQ(status, 0) << out;
 }
+
+INSTANTIATE_TEST_SUITE_P(Completion, OtherShell, testing::Values("zsh", "fish"),
+                         [](const auto& shell) { return shell.param; });
 
 TEST(Completion, UnknownShellsAreUsageErrors) {
   for (const auto& arguments : {std::vector<std::string>{"completion"}, {"completion", "tcsh"}}) {

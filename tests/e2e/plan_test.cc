@@ -62,7 +62,8 @@ TEST(Plan, ForetellsWhatARunTakes) {
   const Json foretold = plan.json()["methods"][0]["run"];
   EXPECT_EQ(foretold["weight_bytes"], run.json()["weight_bytes"]);
   // Here nearly all is the program itself, which differs between builds; docs/plan.md has real models.
-  EXPECT_LT(run.json()["peak_memory_bytes"].get<double>(), 2 * foretold["peak_memory_bytes"].get<double>());
+  EXPECT_LT(run.json()["peak_memory_bytes"].get<double>(),
+            2 * patience() * foretold["peak_memory_bytes"].get<double>());
 }
 
 TEST(Plan, WhatFitsInNoWayIsStatus3WithTheWayOut) {

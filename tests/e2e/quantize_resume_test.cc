@@ -71,7 +71,7 @@ TEST_P(QuantizeResume, EndsWithTheSameBytesHoweverOftenItIsKilled) {
   for (int i = 0; i < 60; ++i) {
     // Later and later, so that it comes to an end on any machine; never at a place that is known before.
     RunOptions options;
-    options.timeout = std::chrono::milliseconds(60 + 45 * i);
+    options.timeout = std::chrono::milliseconds(60 + 45 * i) * patience();
     result = run_program(command(disturbed(), GetParam()), options);
     if (!result.timed_out) break;
     ++kills;

@@ -115,7 +115,7 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const RunOp
     if (options.interrupt_when && interrupts < options.interrupts) {
       const std::string seen = result.out + result.err;
       if (options.interrupt_when(seen.substr(std::min(seen_before, seen.size())))) {
-        ::kill(child, SIGINT);
+        ::kill(child, options.signal);
         ++interrupts;
         seen_before = seen.size();
       }
@@ -140,6 +140,11 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const RunOp
   if (WIFEXITED(status)) result.status = WEXITSTATUS(status);
   if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
   return result;
+}
+
+int patience() {
+  const char* const value = std::getenv("NIBBLE_TEST_PATIENCE");
+  return value == nullptr ? 1 : std::max(1, std::atoi(value));
 }
 
 Json ProgramResult::json() const {

@@ -4,6 +4,7 @@
 // Runs the real program as a user's shell would.
 
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <map>
 #include <optional>
@@ -15,18 +16,23 @@
 
 namespace nibble::test {
 
+// NIBBLE_TEST_PATIENCE: how many times as long as usual, and with how many times the memory, the program may
+// work, as under a sanitizer. 1 by default.
+int patience();
+
 struct RunOptions {
   std::string input = {};  // stdin, which then ends
   std::map<std::string, std::string> environment =
       {};  // on top of this process's; NIBBLE_CPU, HF_* are cleared
-  std::chrono::milliseconds timeout = std::chrono::seconds(120);
+  std::chrono::milliseconds timeout = std::chrono::seconds(120) * patience();
   bool close_stdout = false;
   bool abandon_stdout = false;  // nobody reads it: a pipe whose other end is closed
   bool terminal = false;        // stdin, stdout and stderr are one terminal; everything arrives in `out`
   // Asked about a thousand times a second with what came so far (stdout and stderr); once true, the
-  // program gets SIGINT. Up to `interrupts` times, each time asked about what came since the last.
+  // program gets `signal`. Up to `interrupts` times, each time asked about what came since the last.
   std::function<bool(const std::string&)> interrupt_when = {};
   int interrupts = 1;
+  int signal = SIGINT;
 };
 
 struct ProgramResult {
