@@ -16,6 +16,20 @@ namespace {
 
 constexpr size_t kMostPerCall = size_t{1} << 30;  // Linux writes at most 2 GiB per call
 
+// Asking for it means setting it: once, before there are threads.
+const mode_t kUmask = [] {
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  return mask;
+}();
+
+// As of any new file; a file that is replaced keeps who may read it.
+mode_t mode_for(const std::filesystem::path& path) {
+  struct stat old = {};
+  constexpr mode_t kPermissions = 07777;
+  return ::stat(path.c_str(), &old) == 0 ? old.st_mode & kPermissions : 0666 & ~kUmask;
+}
+
 off_t to_offset(size_t bytes) { return static_cast<off_t>(bytes); }
 
 Failure write_failure(const std::filesystem::path& path, int error) {
@@ -48,7 +62,7 @@ Expected<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
   std::string name = path.string() + ".tmp.XXXXXX";
   const int fd = ::mkostemp(name.data(), O_CLOEXEC);
   if (fd < 0) return write_failure(path, errno);
-  ::fchmod(fd, 0644);
+  ::fchmod(fd, mode_for(path));
   return AtomicFile(path, name, fd);
 }
 

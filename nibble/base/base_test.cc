@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 
@@ -93,6 +94,18 @@ TEST(AtomicFile, NothingChangesWithoutCommit) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
   ASSERT_TRUE(write_file(path, "new").has_value());
   EXPECT_EQ(read_text_file(path).value(), "new");
+}
+
+TEST(AtomicFile, WhoMayReadAFileStaysAsItIs) {
+  namespace fs = std::filesystem;
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "file";
+  ASSERT_TRUE(write_file(path, "new").has_value());
+  std::ofstream(folder.path() / "other") << "made as any program makes files";
+  EXPECT_EQ(fs::status(path).permissions(), fs::status(folder.path() / "other").permissions());
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
+  ASSERT_TRUE(write_file(path, "newer").has_value());
+  EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
 }
 
 TEST(AtomicFile, AMapOfTheOldFileSurvives) {

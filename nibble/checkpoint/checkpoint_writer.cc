@@ -11,6 +11,7 @@
 #include "nibble/base/cancel.h"
 #include "nibble/base/json.h"
 #include "nibble/base/progress.h"
+#include "nibble/checkpoint/model_files.h"
 #include "nibble/checkpoint/safetensors.h"
 #include "nibble/checkpoint/utf8.h"
 
@@ -199,6 +200,20 @@ Status remove_stale_files(const fs::path& folder, const std::set<std::string>& w
       .with_fix("Remove them by hand: the new weights are complete.");
 }
 
+Status remove_descriptions(const fs::path& folder) {
+  std::vector<std::string_view> names(kQuantizeConfigFiles.begin(), kQuantizeConfigFiles.end());
+  names.emplace_back("config.json");
+  for (const std::string_view name : names) {
+    std::error_code error;
+    fs::remove(folder / name, error);
+    if (error) {
+      return fail(ErrorCode::kUnavailable, "cannot remove the earlier model's file: {}", error.message())
+          .at((folder / name).string());
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Status write_checkpoint(const fs::path& folder, const std::vector<TensorSource>& tensors,
@@ -218,6 +233,7 @@ Status write_checkpoint(const fs::path& folder, const std::vector<TensorSource>&
     files.push_back(std::move(file));
     written.insert(name);
   }
+  NIBBLE_RETURN_IF_ERROR(remove_descriptions(folder));
   for (AtomicFile& file : files) NIBBLE_RETURN_IF_ERROR(file.commit());
   if (shards.size() > 1) {
     NIBBLE_RETURN_IF_ERROR(write_file(folder / "model.safetensors.index.json", make_index(shards)));

@@ -27,9 +27,12 @@ struct CheckpointWriterOptions {
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
 };
 
-// Shards are filled, and tensors loaded, in the order of `tensors`; within a file tensors lie sorted by
-// falling alignment, then by name, and the header is padded to 8 bytes, as the original writer does. Each
-// file appears whole or not at all; files of an earlier, differently sharded model are removed last.
+// An earlier model in the folder loses its config.json and kQuantizeConfigFiles before the first file
+// appears: new weights under an old description could be read, and wrongly. Whoever calls writes them anew
+// afterwards. Shards are filled, and tensors loaded, in the order of `tensors`; within a file tensors lie
+// sorted by falling alignment, then by name, and the header is padded to 8 bytes, as the original writer
+// does. Each file appears whole or not at all; files of an earlier, differently sharded model are removed
+// last.
 Status write_checkpoint(const std::filesystem::path& folder, const std::vector<TensorSource>& tensors,
                         const CheckpointWriterOptions& options = {});
 

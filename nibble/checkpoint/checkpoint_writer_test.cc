@@ -111,27 +111,30 @@ TEST(CheckpointWriter, FilesOfAnEarlierModelAreRemoved) {
   const TestFolder folder;
   const std::vector<TensorSource> tensors = {source("a", bytes_tensor(4)), source("b", bytes_tensor(4)),
                                              source("c", bytes_tensor(4))};
+  folder.add("tokenizer.json", "{}");
   folder.add("config.json", "{}");
+  folder.add("quantize_config.json", "{}");
   ASSERT_TRUE(write_checkpoint(folder.path(), tensors, {.max_shard_size = 4}));
   ASSERT_TRUE(write_checkpoint(folder.path(), tensors, {.max_shard_size = 8}));
   EXPECT_THAT(names_in(folder.path()),
-              ElementsAre("config.json", "model-00001-of-00002.safetensors",
-                          "model-00002-of-00002.safetensors", "model.safetensors.index.json"));
+              ElementsAre("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                          "model.safetensors.index.json", "tokenizer.json"));
   ASSERT_TRUE(write_checkpoint(folder.path(), tensors));
-  EXPECT_THAT(names_in(folder.path()), ElementsAre("config.json", "model.safetensors"));
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("model.safetensors", "tokenizer.json"));
   EXPECT_TRUE(open_written(folder.path()));
 }
 
 TEST(CheckpointWriter, AFailureLeavesTheOldModel) {
   const TestFolder folder;
   ASSERT_TRUE(write_checkpoint(folder.path(), {source("a", bytes_tensor(4, 'o'))}));
+  folder.add("config.json", "{}");
   const std::string before = content(folder / "model.safetensors");
   std::vector<TensorSource> tensors = {source("a", bytes_tensor(4, 'n')), source("b", bytes_tensor(4))};
   tensors[1].load = []() -> Expected<Tensor> { return fail(ErrorCode::kDataLoss, "broken"); };
   const Status status = write_checkpoint(folder.path(), tensors, {.max_shard_size = 4});
   ASSERT_FALSE(status);
   EXPECT_EQ(to_string(status.error()), "b: broken");
-  EXPECT_THAT(names_in(folder.path()), ElementsAre("model.safetensors"));
+  EXPECT_THAT(names_in(folder.path()), ElementsAre("config.json", "model.safetensors"));
   EXPECT_EQ(content(folder / "model.safetensors"), before);
 }
 

@@ -53,6 +53,11 @@ Status copy_model_texts(const ModelFiles& files, const fs::path& folder) {
     NIBBLE_TRY(const std::string text, files.read_required(name));
     NIBBLE_RETURN_IF_ERROR(write_file(folder / name, text));
   }
+  for (const std::string& name : files.list_below(kChatTemplatesFolder)) {
+    NIBBLE_TRY(const std::string text, files.read_required(name));
+    NIBBLE_RETURN_IF_ERROR(create_folder(folder / kChatTemplatesFolder));
+    NIBBLE_RETURN_IF_ERROR(write_file(folder / name, text));
+  }
   return {};
 }
 
@@ -61,7 +66,6 @@ Status write_model_folder(const ModelFiles& files, const Checkpoint& checkpoint,
   NIBBLE_RETURN_IF_ERROR(check_folder(files, folder));
   NIBBLE_TRY(const std::string config, files.read_required("config.json"));
   NIBBLE_RETURN_IF_ERROR(create_folder(folder));
-  NIBBLE_RETURN_IF_ERROR(copy_model_texts(files, folder));
   std::vector<TensorSource> sources;
   for (const auto& entry : checkpoint.tensors()) {
     const std::string& name = entry.first;
@@ -69,6 +73,7 @@ Status write_model_folder(const ModelFiles& files, const Checkpoint& checkpoint,
   }
   NIBBLE_RETURN_IF_ERROR(write_checkpoint(
       folder, sources, {.max_shard_size = max_shard_size, .metadata = checkpoint.metadata()}));
+  NIBBLE_RETURN_IF_ERROR(copy_model_texts(files, folder));
   return write_file(folder / "config.json", config);
 }
 

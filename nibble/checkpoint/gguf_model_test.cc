@@ -619,9 +619,9 @@ TEST(WriteModelFolder, AGgufFileBecomesAFolder) {
 
 TEST(WriteModelFolder, AFolderIsCopiedWithoutItsOldWeights) {
   const TestFolder folder;
-  for (const char* name :
-       {"config.json", "tokenizer.model", "special_tokens_map.json", "chat_template.jinja",
-        "pytorch_model.bin", "pytorch_model.bin.index.json", ".gitattributes", "x/deep.json"}) {
+  for (const char* name : {"config.json", "tokenizer.model", "special_tokens_map.json", "chat_template.jinja",
+                           "pytorch_model.bin", "pytorch_model.bin.index.json", ".gitattributes",
+                           "x/deep.json", "additional_chat_templates/tool_use.jinja"}) {
     folder.add(std::string("in/") + name, std::string("of ") + name);
   }
   const auto files = find_model((folder / "in").string()).value();
@@ -632,6 +632,8 @@ TEST(WriteModelFolder, AFolderIsCopiedWithoutItsOldWeights) {
   EXPECT_THAT(written.list(), ElementsAre("chat_template.jinja", "config.json", "model.safetensors",
                                           "special_tokens_map.json", "tokenizer.model"));
   EXPECT_EQ(written.read_required("tokenizer.model").value(), "of tokenizer.model");
+  EXPECT_THAT(written.list_below("additional_chat_templates"),
+              ElementsAre("additional_chat_templates/tool_use.jinja"));
   EXPECT_FALSE(write_model_folder(files, **model.checkpoint, folder / "in", 1 << 20)) << "onto itself";
 }
 

@@ -69,7 +69,12 @@ Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
 // file.
 Expected<ModelFiles> open_folder(std::string_view model, const fs::path& folder, std::string_view quant) {
   ModelFiles files{std::string(model), folder, {}, {}};
-  const std::vector<std::string> names = files.list();
+  std::vector<std::string> names = files.list();
+  if (!quant.empty()) {
+    for (const std::string& subfolder : names_in(folder)) {
+      for (std::string& name : files.list_below(subfolder)) names.push_back(std::move(name));
+    }
+  }
   const std::vector<std::string> ggufs = gguf_models(names);
   const auto is_safetensors = [](const std::string& name) { return name.ends_with(".safetensors"); };
   const bool has_safetensors = std::any_of(names.begin(), names.end(), is_safetensors);
@@ -123,15 +128,21 @@ Expected<std::string> ModelFiles::read_required(std::string_view file) const {
 }
 
 std::vector<std::string> ModelFiles::list() const {
-  std::set<std::string> names;
+  std::vector<std::string> files;
+  if (!folder.empty()) files = list_below({});
+  std::set<std::string> names(files.begin(), files.end());
   for (const auto& text : texts) names.insert(text.first);
-  if (!folder.empty()) {
-    for (std::string& file : names_in(folder)) {
-      std::error_code error;
-      if (fs::is_regular_file(folder / file, error)) names.insert(std::move(file));
-    }
-  }
   return {names.begin(), names.end()};
+}
+
+std::vector<std::string> ModelFiles::list_below(const fs::path& subfolder) const {
+  std::vector<std::string> files;
+  if (folder.empty()) return files;
+  for (const std::string& file : names_in(folder / subfolder)) {
+    std::error_code error;
+    if (fs::is_regular_file(folder / subfolder / file, error)) files.push_back(subfolder / file);
+  }
+  return files;
 }
 
 Expected<ModelFiles> find_model(std::string_view model, std::string_view revision) {
@@ -157,6 +168,12 @@ std::optional<RepoName> missing_from_cache(std::string_view model, std::string_v
   if (name->quant.empty()) return std::nullopt;
   const auto gguf = choose_gguf(gguf_models(names_in(*snapshot)), name->quant);
   return !gguf && gguf.error().code == ErrorCode::kNotFound ? name : std::nullopt;
+}
+
+std::string with_revision(std::string_view model, std::string_view revision) {
+  const auto name = hub_name(model, revision);
+  if (!name) return std::string(model);
+  return (model.starts_with(kHub) ? std::string(kHub) : std::string()) + to_string(*name);
 }
 
 std::string last_name(const fs::path& model) {

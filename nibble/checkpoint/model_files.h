@@ -4,6 +4,7 @@
 // From the word MODEL on the command line to files: a folder, a name in the Hugging Face cache, or
 // a .gguf file.
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -33,7 +34,15 @@ struct ModelFiles {
   Expected<std::string> read_required(std::string_view file) const;
   // File names in the folder (not its subfolders), or the keys of texts; sorted.
   std::vector<std::string> list() const;
+  // "SUBFOLDER/NAME" of the files in one of its subfolders, sorted.
+  std::vector<std::string> list_below(const std::filesystem::path& subfolder) const;
 };
+
+// Templates besides chat_template.jinja: NAME.jinja is the template NAME, such as "tool_use".
+inline constexpr const char* kChatTemplatesFolder = "additional_chat_templates";
+
+// The files that held a quantization's settings before config.json did, newest first.
+inline constexpr std::array kQuantizeConfigFiles = {"quantize_config.json", "quant_config.json"};
 
 // MODEL: "./dir", "file.gguf", "org/name", "org/name@revision", "hf://org/name@revision"; where there are
 // GGUF files, ":Q4_K_M" behind it names one (gguf_files.h).
@@ -45,6 +54,10 @@ Expected<ModelFiles> find_model(std::string_view model, std::string_view revisio
 
 // The name that find_model() looks up in the cache without finding it; nothing for anything else.
 std::optional<RepoName> missing_from_cache(std::string_view model, std::string_view revision = {});
+
+// MODEL with the revision written into it, if it is a name without one: what find_model(model, revision)
+// finds.
+std::string with_revision(std::string_view model, std::string_view revision);
 
 // The last part of a model's path or name: "SmolLM2-135M" of "models/SmolLM2-135M/" or "org/SmolLM2-135M".
 std::string last_name(const std::filesystem::path& model);

@@ -76,6 +76,31 @@ TEST_F(FindModelTest, LinksOfTheCacheStayInIt) {
   }
 }
 
+TEST_F(FindModelTest, TheSnapshotItselfIsInTheCache) {
+  add_repo(".cache/huggingface/hub");
+  folder_.add("elsewhere/config.json", "{}");
+  const auto snapshots = folder_.path() / ".cache/huggingface/hub/models--org--name/snapshots";
+  std::filesystem::create_directory_symlink(folder_ / "elsewhere", snapshots / "facade");
+  EXPECT_THAT(config_of("org/name@facade"), HasSubstr("facade: a link that leads out of"));
+  folder_.add("elsewhere/tool.jinja", "");
+  std::filesystem::create_directory(snapshots / "decade/additional_chat_templates");
+  std::filesystem::create_symlink(folder_ / "elsewhere/tool.jinja",
+                                  snapshots / "decade/additional_chat_templates/tool.jinja");
+  EXPECT_THAT(config_of("org/name@decade"), HasSubstr("tool.jinja: a link that leads out of"));
+}
+
+TEST_F(FindModelTest, ARevisionIsWrittenIntoAName) {
+  folder_.add("dir/config.json", "{}");
+  EXPECT_EQ(with_revision("org/name", "v1"), "org/name@v1");
+  EXPECT_EQ(with_revision("org/name:Q4_0", "v1"), "org/name@v1:Q4_0");
+  EXPECT_EQ(with_revision("hf://org/name@v2", "v1"), "hf://org/name@v2");
+  EXPECT_EQ(with_revision("org/name", ""), "org/name");
+  for (const std::string& path :
+       {(folder_ / "dir").string(), std::string("./dir:Q4_0"), std::string("~/m")}) {
+    EXPECT_EQ(with_revision(path, "v1"), path);
+  }
+}
+
 TEST_F(FindModelTest, AFolderIsAModel) {
   folder_.add("m/config.json", "{}");
   folder_.add("m/sub/other.json", "{}");

@@ -110,7 +110,8 @@ Status run_logits(const LogitsArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.model.check());
   NIBBLE_RETURN_IF_ERROR(offer_pull(options.model, options.common));
   NIBBLE_TRY(const FromPretrainedOptions load, options.load.to_from_pretrained(options.model.revision));
-  NIBBLE_RETURN_IF_ERROR(check_output_file(options.output, options.force));
+  NIBBLE_TRY(const ModelFiles files, find_model(options.model.model, options.model.revision));
+  NIBBLE_RETURN_IF_ERROR(check_output_file(options.output, files, options.force));
   NIBBLE_TRY(const InputIds input, read_input_ids(options.input_ids));
   const size_t threads = options.common.num_threads();
   ThreadPool pool(threads, numa_placement(options.model, threads));

@@ -1,10 +1,12 @@
 #include "nibble/cli/output.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -95,11 +97,24 @@ size_t terminal_columns() {
   return known ? size.ws_col : kOfNoTerminal;
 }
 
-Status check_output_file(const fs::path& path, bool force) {
+Status check_output_file(const fs::path& path, const ModelFiles& source, bool force) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) {
     return fail(ErrorCode::kInvalidArgument, "is a folder, but -o wants a file here").at(name_of(path));
+  }
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    return fail(ErrorCode::kInvalidArgument, "is a device or a pipe, but -o wants a file here")
+        .at(name_of(path));
+  }
+  std::vector<fs::path> own = weight_files(source);
+  if (!source.folder.empty()) {
+    for (const std::string& name : source.list()) own.push_back(source.folder / name);
+  }
+  if (std::any_of(own.begin(), own.end(), [&](const fs::path& file) { return same_place(path, file); })) {
+    return fail(ErrorCode::kInvalidArgument, "the output is a file of the model that is read")
+        .at(name_of(path))
+        .with_fix("Name another file with -o.");
   }
   if (fs::exists(status) && !force) {
     return fail(ErrorCode::kInvalidArgument, "exists already")

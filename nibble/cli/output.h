@@ -36,9 +36,9 @@ bool stdout_has_color();  // and the same for a table
 // Columns of the terminal that stdout is; 100 where it is none.
 size_t terminal_columns();
 
-// Before long work starts: the file can be created there and is not there yet (or force). It may
-// not be one of the model's own files.
-Status check_output_file(const std::filesystem::path& path, bool force);
+// Before long work starts: the file can be created there and is not there yet (or force). kInvalidArgument
+// for one of the model's own files, and for what is no file, such as a device.
+Status check_output_file(const std::filesystem::path& path, const ModelFiles& source, bool force);
 
 // A folder that a command fills. On failure what was written into a new or empty folder is removed
 // again, so that a half-written model never looks like one; nothing else is ever removed.

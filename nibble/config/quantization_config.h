@@ -144,10 +144,7 @@ struct ConfigOrigin {
   std::string origin;  // "config.json", "quantize_config.json", "flag", "default"
 };
 
-// The files that held the settings before config.json did, newest first.
-inline constexpr std::array kQuantizeConfigFiles = {"quantize_config.json", "quant_config.json"};
-
-// The first of them that the model has.
+// The first of kQuantizeConfigFiles that the model has.
 Expected<std::optional<Json>> read_quantize_config(const ModelFiles& files);
 
 struct ResolvedQuantization {

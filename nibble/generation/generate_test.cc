@@ -26,7 +26,7 @@ std::string read_file(const std::string& name) {
 const Tokenizer& tokenizer() {
   static const Tokenizer instance =
       Tokenizer::from_json(read_file("tokenizer.json"),
-                           parse_json(read_file("tokenizer_config.json")).value(), Json(), std::nullopt)
+                           parse_json(read_file("tokenizer_config.json")).value(), Json(), {})
           .value();
   return instance;
 }

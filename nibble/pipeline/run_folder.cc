@@ -153,6 +153,13 @@ Expected<RunFolder> RunFolder::open(const fs::path& folder, const Json& run, boo
 }
 
 Status RunFolder::start(const Json& run) {
+  // What a run left that was killed while its journal was being removed belongs to that run.
+  std::error_code error;
+  fs::remove_all(journal(), error);
+  if (error) {
+    return folder_failure(journal(), "remove an earlier run's journal", error)
+        .with_fix("Name another folder with -o.");
+  }
   if (const Status made = create_folder(journal() / "modules"); !made) {
     return Failure(made.error()).with_fix("Name another folder with -o.");
   }
@@ -160,7 +167,6 @@ Status RunFolder::start(const Json& run) {
 }
 
 Status RunFolder::take_up(const Json& run, const Json& was, bool overwrite) {
-  std::error_code error;
   const std::vector<std::string> lines = differences(was, run);
   if (!lines.empty() && !overwrite) {
     return fail(ErrorCode::kInvalidArgument, "an unfinished run of another kind is in this folder:\n  {}",
@@ -169,15 +175,12 @@ Status RunFolder::take_up(const Json& run, const Json& was, bool overwrite) {
         .with_fix(kStartAnew);
   }
   remove_torsos(path_);
-  if (!lines.empty()) {
-    fs::remove_all(journal(), error);
-    if (error) return folder_failure(journal(), "remove the unfinished run", error);
-    return start(run);
-  }
+  if (!lines.empty()) return start(run);
   remove_torsos(journal());
   remove_torsos(journal() / "modules");
   // A snapshot that was being written when the process was killed has no number yet.
   for (const fs::path& path : entries_of(journal())) {
+    std::error_code error;
     if (path.filename() == "stream.new") fs::remove_all(path, error);
   }
   NIBBLE_RETURN_IF_ERROR(create_folder(journal() / "modules"));

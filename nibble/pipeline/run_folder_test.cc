@@ -125,6 +125,30 @@ TEST(RunFolder, ForgetsWhatAKilledProcessLeftHalfWritten) {
   for (const fs::path& torso : torsos) EXPECT_FALSE(fs::exists(torso)) << torso;
 }
 
+// A process that was killed while it removed a journal leaves parts of it, without what the run was.
+TEST(RunFolder, TakesNothingOfAJournalWithoutARun) {
+  for (const bool overwrite : {false, true}) {
+    const TemporaryFolder temporary;
+    const fs::path path = temporary.path() / "out";
+    {
+      auto folder = RunFolder::open(path, description(4), false);
+      ASSERT_TRUE(folder);
+      ASSERT_TRUE(folder->put("a", entry(1.f)));
+      ASSERT_TRUE(folder->put_snapshot(7, [](const fs::path& place) -> Status {
+        touch(place / "quantized.activations");
+        return {};
+      }));
+    }
+    fs::remove(path / ".nibble/run.json");
+    for (int attempt = 0; attempt < 2; ++attempt) {  // the second finds the run of the first
+      const auto again = RunFolder::open(path, description(3), overwrite);
+      ASSERT_TRUE(again) << to_string(again.error());
+      EXPECT_THAT(again->names(), ElementsAre());
+      EXPECT_FALSE(again->snapshot());
+    }
+  }
+}
+
 TEST(RunFolder, KeepsTheNewestSnapshotAlone) {
   const TemporaryFolder temporary;
   auto folder = RunFolder::open(temporary.path() / "out", description(4), false);

@@ -20,6 +20,8 @@ std::string module_of(const std::string& tensor) { return tensor.substr(0, tenso
 
 // Tensors of the finished modules, from the journal; they replace those of the model with the same name.
 Expected<std::map<std::string, TensorSource>> journal_tensors(const Run& run) {
+  // One that is missing would be written as it was, in floating point, as if that were meant.
+  for (const auto& [module, job] : run.jobs.modules) NIBBLE_CHECK(run.folder.has(module));
   std::map<std::string, TensorSource> tensors;
   for (const std::string& entry : run.folder.names()) {
     NIBBLE_TRY(const auto infos, run.folder.tensors_of(entry));

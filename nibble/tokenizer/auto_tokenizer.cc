@@ -45,7 +45,7 @@ Expected<std::string> model_type(const ModelFiles& files) {
 }
 
 Expected<Tokenizer> from_older_files(const ModelFiles& files, const Json& config, const Json& special_tokens,
-                                     std::optional<std::string> chat_template) {
+                                     const std::vector<NamedTemplate>& template_files) {
   TokenizerSettings settings{config, special_tokens, Json(), {}};
   NIBBLE_TRY(settings.added_tokens, read_json(files, "added_tokens.json"));
   NIBBLE_TRY(settings.model_type, model_type(files));
@@ -53,7 +53,21 @@ Expected<Tokenizer> from_older_files(const ModelFiles& files, const Json& config
   if (!converted) return no_tokenizer(files);
   return at(fmt::format("made from {}", converted->source_file),
             Tokenizer::from_parsed(converted->tokenizer, converted->tokenizer_config, special_tokens,
-                                   std::move(chat_template)));
+                                   template_files));
+}
+
+// chat_template.jinja is the one called "default".
+Expected<std::vector<NamedTemplate>> read_template_files(const ModelFiles& files) {
+  std::vector<NamedTemplate> templates;
+  NIBBLE_TRY(std::optional<std::string> main, files.read("chat_template.jinja"));
+  if (main) templates.push_back({"default", *std::move(main)});
+  for (const std::string& file : files.list_below(kChatTemplatesFolder)) {
+    const std::filesystem::path path = file;
+    if (path.extension() != ".jinja") continue;
+    NIBBLE_TRY(std::string source, files.read_required(file));
+    templates.push_back({path.stem(), std::move(source)});
+  }
+  return templates;
 }
 
 }  // namespace
@@ -67,12 +81,12 @@ Expected<Tokenizer> AutoTokenizer::from_files(const ModelFiles& files) {
   NIBBLE_TRY(const std::optional<std::string> tokenizer_json, files.read("tokenizer.json"));
   NIBBLE_TRY(const Json config, at(files.name, read_json(files, "tokenizer_config.json")));
   NIBBLE_TRY(const Json special_tokens_map, at(files.name, read_json(files, "special_tokens_map.json")));
-  NIBBLE_TRY(std::optional<std::string> chat_template, files.read("chat_template.jinja"));
+  NIBBLE_TRY(const std::vector<NamedTemplate> template_files, read_template_files(files));
   if (!tokenizer_json) {
-    return at_file(files.name, from_older_files(files, config, special_tokens_map, std::move(chat_template)));
+    return at_file(files.name, from_older_files(files, config, special_tokens_map, template_files));
   }
   return at_file(files.name,
-                 Tokenizer::from_json(*tokenizer_json, config, special_tokens_map, std::move(chat_template)));
+                 Tokenizer::from_json(*tokenizer_json, config, special_tokens_map, template_files));
 }
 
 }  // namespace nibble

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "nibble/checkpoint/test_folder.h"
 #include "nibble/tokenizer/tokenizer_test_support.h"
 
 namespace nibble {
@@ -104,6 +105,19 @@ TEST(ChatTemplates, ToolUseIsTakenWhenToolsAreGiven) {
        {"tokenizer_config.json",
         R"({"chat_template": [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]})"}}));
   ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->apply_chat_template(kHello, Json(), false)->text, "plain");
+  EXPECT_EQ(tokenizer->apply_chat_template(kHello, Json::array(), false)->text, "tools");
+}
+
+TEST(ChatTemplates, FilesOfTheirOwnAreNamedTemplates) {
+  const TestFolder folder;
+  folder.add("tokenizer.json", chat_tokenizer());
+  folder.add("tokenizer_config.json", R"({"chat_template": "of the configuration"})");
+  folder.add("chat_template.jinja", "plain");
+  folder.add("additional_chat_templates/tool_use.jinja", "tools");
+  folder.add("additional_chat_templates/notes.txt", "{% broken");
+  const auto tokenizer = AutoTokenizer::from_pretrained(folder.path().string());
+  ASSERT_TRUE(tokenizer) << to_string(tokenizer.error());
   EXPECT_EQ(tokenizer->apply_chat_template(kHello, Json(), false)->text, "plain");
   EXPECT_EQ(tokenizer->apply_chat_template(kHello, Json::array(), false)->text, "tools");
 }

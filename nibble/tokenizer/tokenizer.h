@@ -18,6 +18,7 @@
 #include "nibble/base/json.h"
 #include "nibble/checkpoint/model_files.h"
 #include "nibble/tokenizer/chat_template.h"
+#include "nibble/tokenizer/special_tokens.h"
 
 namespace nibble {
 
@@ -39,15 +40,15 @@ struct Encoding {
 class Tokenizer {
  public:
   // tokenizer_json: text of tokenizer.json. tokenizer_config, special_tokens_map: parsed JSON or
-  // null. chat_template: content of chat_template.jinja; wins over the one in tokenizer_config.
+  // null. template_files: of files of their own; they win over what tokenizer_config has.
   static Expected<Tokenizer> from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                                        const Json& special_tokens_map,
-                                       std::optional<std::string> chat_template);
+                                       const std::vector<NamedTemplate>& template_files);
 
   // The same of a tokenizer.json that was parsed, or made, before.
   static Expected<Tokenizer> from_parsed(const Json& tokenizer_json, const Json& tokenizer_config,
                                          const Json& special_tokens_map,
-                                         std::optional<std::string> chat_template);
+                                         const std::vector<NamedTemplate>& template_files);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

@@ -33,12 +33,13 @@ bool is_llama_like(const Json& tokenizer_config) {
 }
 
 Expected<ChatTemplates> load_chat_templates(const Json& tokenizer_config,
-                                            std::optional<std::string> chat_template) {
+                                            const std::vector<NamedTemplate>& template_files) {
   ChatTemplates templates;
-  if (chat_template) {
-    templates.emplace("default", at_file("chat_template.jinja", ChatTemplate::parse(*chat_template)));
-    return templates;
+  for (const NamedTemplate& one : template_files) {
+    const std::string file = one.name == "default" ? "chat_template.jinja" : one.name + ".jinja";
+    templates.emplace(one.name, at_file(file, ChatTemplate::parse(one.source)));
   }
+  if (!templates.empty()) return templates;
   NIBBLE_TRY(const std::vector<NamedTemplate> named, read_chat_templates(tokenizer_config));
   for (const NamedTemplate& one : named) {
     templates.emplace(one.name, at_file("chat_template", ChatTemplate::parse(one.source)));
@@ -50,14 +51,14 @@ Expected<ChatTemplates> load_chat_templates(const Json& tokenizer_config,
 
 Expected<Tokenizer> Tokenizer::from_json(std::string_view tokenizer_json, const Json& tokenizer_config,
                                          const Json& special_tokens_map,
-                                         std::optional<std::string> chat_template) {
+                                         const std::vector<NamedTemplate>& template_files) {
   NIBBLE_TRY(const Json json, at(kFile, parse_json(tokenizer_json)));
-  return from_parsed(json, tokenizer_config, special_tokens_map, std::move(chat_template));
+  return from_parsed(json, tokenizer_config, special_tokens_map, template_files);
 }
 
 Expected<Tokenizer> Tokenizer::from_parsed(const Json& json, const Json& tokenizer_config,
                                            const Json& special_tokens_map,
-                                           std::optional<std::string> chat_template) {
+                                           const std::vector<NamedTemplate>& template_files) {
   if (!json.is_object()) {
     return fail(ErrorCode::kDataLoss, "must hold an object, not {}", json_type_name(json)).at(kFile);
   }
@@ -79,7 +80,7 @@ Expected<Tokenizer> Tokenizer::from_parsed(const Json& json, const Json& tokeniz
   NIBBLE_TRY(AddedVocabulary added, at(kFile, AddedVocabulary::parse(field_or_null(json, "added_tokens"),
                                                                      model->vocabulary(), normalizer)));
   NIBBLE_TRY(ChatTemplates templates,
-             at("tokenizer_config.json", load_chat_templates(tokenizer_config, std::move(chat_template))));
+             at("tokenizer_config.json", load_chat_templates(tokenizer_config, template_files)));
   Tokenizer tokenizer(std::make_unique<State>(State{
       .added = std::move(added),
       .normalizer = std::move(normalizer),

@@ -44,7 +44,7 @@ inline Json read_json_file(const std::filesystem::path& path) {
 
 inline Expected<Tokenizer> load(const std::filesystem::path& folder) {
   NIBBLE_TRY(const std::string text, read_text_file(folder / "tokenizer.json"));
-  return Tokenizer::from_json(text, read_json_file(folder / "tokenizer_config.json"), Json(), std::nullopt);
+  return Tokenizer::from_json(text, read_json_file(folder / "tokenizer_config.json"), Json(), {});
 }
 
 inline Expected<Tokenizer> load_golden(std::string_view name) {
@@ -78,7 +78,7 @@ inline Json added_token(int id, std::string_view content, bool special = true) {
 }
 
 inline Expected<Tokenizer> build(const Json& json, const Json& config = Json()) {
-  return Tokenizer::from_json(dump_json(json), config, Json(), std::nullopt);
+  return Tokenizer::from_json(dump_json(json), config, Json(), {});
 }
 
 // The spellings of a text's tokens.

@@ -100,7 +100,9 @@ TEST(Logits, BadInputsAreNamed) {
   EXPECT_THAT(error(tiny + "/model.safetensors", out), HasSubstr("no tensor \"input_ids\""));
   EXPECT_THAT(error(golden_file("tiny-llama"), folder.path().string()), HasSubstr("is a folder"));
   EXPECT_THAT(error(golden_file("tiny-llama"), "/no/such/folder/out"), HasSubstr("/no/such/folder"));
-  EXPECT_THAT(error(golden_file("tiny-llama"), tiny + "/config.json"), HasSubstr("exists already"));
+  ASSERT_TRUE(write_file(folder.path() / "there", "text").has_value());
+  EXPECT_THAT(error(golden_file("tiny-llama"), (folder.path() / "there").string()),
+              HasSubstr("exists already"));
   const std::string large = (folder.path() / "ids.safetensors").string();
   ASSERT_TRUE(write_safetensors(large,
                                 std::map<std::string, Tensor>{
@@ -179,6 +181,22 @@ TEST(DequantizeOutput, IsNeverWrittenOverSomething) {
   EXPECT_TRUE(fs::exists(folder.path() / "model.safetensors"));
 }
 
+// Weights of the new model under the description of the old one could be read, and wrongly.
+TEST(DequantizeOutput, AFailureNeverMixesTwoModels) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(write_file(folder.path() / "config.json", "old").has_value());
+  ASSERT_TRUE(write_file(folder.path() / "quantize_config.json", "old").has_value());
+  const fs::path weights = folder.path() / "model.safetensors";
+  const std::string source = model("gptq-4b-g128");
+  const ProgramResult result =
+      run_program({"dequantize", source, "-o", folder.path().string(), "--force"},
+                  {.interrupt_when = [&](const std::string&) { return fs::exists(weights); }});
+  if (result.status == 0) GTEST_SKIP() << "it was done before the signal came";
+  EXPECT_EQ(result.status, 130) << result;
+  EXPECT_FALSE(fs::exists(folder.path() / "config.json"));
+  EXPECT_FALSE(fs::exists(folder.path() / "quantize_config.json"));
+}
+
 TEST(DequantizeOutput, IsGoneAgainAfterAFailure) {
   const TemporaryFolder folder;
   const fs::path out = folder.path() / "out";
@@ -245,6 +263,10 @@ TEST(Interrupt, LogitsLeavesNoFile) {
   const TemporaryFolder folder;
   const std::string deep = deep_model(folder.path());
   const std::string out = (folder.path() / "out.safetensors").string();
+  const auto num_files = [&] {
+    return std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator());
+  };
+  const ptrdiff_t before = num_files();
   // -v says which kernels run once the model is loaded: the logits come next.
   const ProgramResult result =
       run_program({"logits", deep, "--input-ids", golden_file("tiny-llama"), "-o", out, "-v", "-t", "1",
@@ -253,9 +275,27 @@ TEST(Interrupt, LogitsLeavesNoFile) {
                      return seen.find("backend auto") != std::string::npos;
                    }});
   EXPECT_EQ(result.status, 130) << result;
-  size_t files = 0;
-  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder.path())) ++files;
-  EXPECT_EQ(files, 1u) << "only the model, no temporary file";
+  EXPECT_EQ(num_files(), before);
+}
+
+TEST(Logits, AreWrittenOverNoFileOfTheModel) {
+  const TemporaryFolder folder;
+  const fs::path copy = folder.path() / "model";
+  fs::copy(model("tiny-llama"), copy, fs::copy_options::recursive);
+  const auto error = [&](const fs::path& out) {
+    const ProgramResult result = run_program(
+        {"logits", copy.string(), "--input-ids", golden_file("tiny-llama"), "-o", out.string(), "--force"});
+    EXPECT_EQ(result.status, 2) << result;
+    EXPECT_TRUE(is_one_error(result.err)) << result;
+    return result.err;
+  };
+  fs::create_symlink(copy / "config.json", folder.path() / "link");
+  for (const fs::path& out : {copy / "model.safetensors", folder.path() / "link"}) {
+    EXPECT_THAT(error(out), HasSubstr("a file of the model that is read"));
+  }
+  EXPECT_THAT(error("/dev/null"), HasSubstr("a device"));
+  EXPECT_EQ(fs::file_size(copy / "model.safetensors"),
+            fs::file_size(fs::path(model("tiny-llama")) / "model.safetensors"));
 }
 
 }  // namespace

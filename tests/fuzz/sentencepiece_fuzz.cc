@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto converted = convert_sentencepiece(*model, settings);
     if (!fuzz::accepted(converted)) continue;
     const auto tokenizer =
-        Tokenizer::from_parsed(converted->tokenizer, converted->tokenizer_config, Json(), std::nullopt);
+        Tokenizer::from_parsed(converted->tokenizer, converted->tokenizer_config, Json(), {});
     if (fuzz::accepted(tokenizer)) fuzz::check_text(*tokenizer, fuzz::kSampleText);
   }
   return 0;
