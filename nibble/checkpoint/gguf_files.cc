@@ -50,8 +50,9 @@ Expected<Split> read_split(const GgufHeader& header) {
 constexpr std::string_view kSuffix = ".gguf";
 constexpr std::string_view kBetweenWords = "-.";
 
-// "m-Q4_K_M" of "m-Q4_K_M.gguf", and of "m-Q4_K_M-00001-of-00003.gguf".
-std::string_view stem_of(std::string_view name) {
+// "m-Q4_K_M" of "m-Q4_K_M.gguf", and of "folder/m-Q4_K_M-00001-of-00003.gguf".
+std::string_view stem_of(std::string_view path) {
+  const std::string_view name = path.substr(path.rfind('/') + 1);  // npos + 1 is 0
   if (const auto part = parse_gguf_part_name(name)) return part->stem;
   return name.substr(0, name.size() - kSuffix.size());
 }
@@ -67,14 +68,6 @@ bool has_word(std::string_view name, std::string_view word) {
     if ((at == 0 || is_end(at - 1)) && is_end(at + wanted.size())) return true;
   }
   return false;
-}
-
-// What tells the first of `names` from the others: its last word, which usually is the type, or all of it.
-std::string_view first_by_word(const std::vector<std::string>& names) {
-  const std::string_view stem = stem_of(names.front());
-  const std::string_view word = stem.substr(stem.find_last_of(kBetweenWords) + 1);  // npos + 1 is 0
-  const auto has = [&](const std::string& name) { return has_word(name, word); };
-  return std::count_if(names.begin(), names.end(), has) == 1 ? word : stem;
 }
 
 std::string part_suffix(uint64_t index, uint64_t count) {
@@ -154,9 +147,16 @@ std::vector<std::string> gguf_models(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     const auto part = parse_gguf_part_name(name);
     const bool is_model = name.ends_with(kSuffix) && (!part || part->number == 1);
-    if (is_model && !name.starts_with("mmproj")) models.push_back(name);
+    if (is_model && !stem_of(name).starts_with("mmproj")) models.push_back(name);
   }
   return models;
+}
+
+std::string_view gguf_word(const std::vector<std::string>& models) {
+  const std::string_view stem = stem_of(models.front());
+  const std::string_view word = stem.substr(stem.find_last_of(kBetweenWords) + 1);  // npos + 1 is 0
+  const auto has = [&](const std::string& name) { return has_word(name, word); };
+  return std::count_if(models.begin(), models.end(), has) == 1 ? word : stem;
 }
 
 Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::string_view quant) {
@@ -164,15 +164,17 @@ Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::s
   for (const std::string& name : models) {
     if (quant.empty() || has_word(name, quant)) meant.push_back(name);
   }
+  const auto is_below = [](const std::string& name) { return name.find('/') != name.npos; };
+  if (!std::all_of(meant.begin(), meant.end(), is_below)) std::erase_if(meant, is_below);
   if (meant.size() == 1) return meant.front();
   if (models.empty()) return fail(ErrorCode::kNotFound, "there is no GGUF file");
   if (meant.empty()) {
     return fail(ErrorCode::kNotFound, "no GGUF file has \"{}\" in its name; there are {}", quant,
                 some_of(models))
-        .with_fix(fmt::format("Take a word that is in one, for example MODEL:{}", first_by_word(models)));
+        .with_fix(fmt::format("Take a word that is in one, for example MODEL:{}", gguf_word(models)));
   }
   return fail(ErrorCode::kInvalidArgument, "{} GGUF files to choose from: {}", meant.size(), some_of(meant))
-      .with_fix(fmt::format("Name one by a word of its name, for example MODEL:{}", first_by_word(meant)));
+      .with_fix(fmt::format("Name one by a word of its name, for example MODEL:{}", gguf_word(meant)));
 }
 
 Expected<GgufFiles> open_gguf_files(const fs::path& path) {

@@ -38,12 +38,17 @@ struct GgufPartName {
 // Nothing for the name of a whole file. `name` may be a path.
 std::optional<GgufPartName> parse_gguf_part_name(std::string_view name);
 
-// Of the names of a folder's files, those of the language models: of parts the first; no "mmproj-...", which
-// holds the eyes of one.
+// Of the names of a folder's files ("SUBFOLDER/NAME", too), those of the language models: of parts the first;
+// no "mmproj-...", which holds the eyes of one.
 std::vector<std::string> gguf_models(const std::vector<std::string>& names);
 
+// What tells the first of `models` (not empty) from the others: the last word of its name, which usually is
+// its type, or all of its name.
+std::string_view gguf_word(const std::vector<std::string>& models);
+
 // Which of `models` (of gguf_models()) is meant. `quant`: a word of its name, such as "q4_k_m" of
-// "model-Q4_K_M.gguf", in small letters or capitals; empty: the only one there is. kNotFound where no name
+// "model-Q4_K_M.gguf", in small letters or capitals; empty: the only one there is. What
+// lies in no subfolder comes first. kNotFound where no name
 // has the word, kInvalidArgument where several could be meant.
 Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::string_view quant);
 

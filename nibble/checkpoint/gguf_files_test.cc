@@ -96,6 +96,13 @@ TEST(GgufFiles, AFolderOfOneModelIsThatModel) {
     ASSERT_TRUE(one.has_value()) << to_string(one.error());
     EXPECT_EQ(one->gguf, model.folder / SplitModel::name(0));
   }
+  const std::filesystem::path below = model.folder.path() / "sub";
+  std::filesystem::create_directory(below);
+  for (int i = 0; i < 3; ++i) {
+    std::filesystem::copy(model.folder / SplitModel::name(i), below / ("deep" + SplitModel::name(i)));
+  }
+  EXPECT_EQ(find_model(model.folder.path().string() + ":deepm").value().gguf,
+            below / ("deep" + SplitModel::name(0)));
 
   model.folder.add("model.safetensors", "");
   EXPECT_EQ(find_model(model.folder.path().string()).value().folder, model.folder.path());

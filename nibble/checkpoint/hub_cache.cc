@@ -121,17 +121,26 @@ std::vector<std::string> names_in(const fs::path& folder) {
 // models--org--name/refs/REVISION holds the name of the snapshot; REVISION may also be one itself.
 namespace {
 
+bool leads_into(const fs::path& path, const fs::path& canonical_folder) {
+  std::error_code error;
+  const fs::path target = fs::weakly_canonical(path, error).lexically_relative(canonical_folder);
+  return !error && !target.empty() && *target.begin() != "..";
+}
+
 // The files of a snapshot are links to ../../blobs. One that leads out of the repository's folder was put
 // there by somebody else, and would be read, and copied, as if the model had it.
 Expected<fs::path> check_links(const fs::path& repo_folder, fs::path snapshot) {
   std::error_code error;
   const fs::path inside = fs::canonical(repo_folder, error);
-  for (const std::string& name : names_in(snapshot)) {
-    if (!fs::is_symlink(snapshot / name, error)) continue;
-    const fs::path target = fs::weakly_canonical(snapshot / name, error).lexically_relative(inside);
-    if (!error && !target.empty() && *target.begin() != "..") continue;
+  std::vector<fs::path> links = {snapshot};
+  for (fs::recursive_directory_iterator entry(snapshot, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->is_symlink(error)) links.push_back(entry->path());
+  }
+  for (const fs::path& link : links) {
+    if (!error && leads_into(link, inside)) continue;
     return fail(ErrorCode::kDataLoss, "a link that leads out of the cache's folder of this model")
-        .at((snapshot / name).string())
+        .at(link.string())
         .with_fix("Remove the link, and run nibble pull again.");
   }
   return snapshot;

@@ -7,6 +7,7 @@
 #include "nibble/base/log.h"
 #include "nibble/base/mapped_file.h"
 #include "nibble/base/memory.h"
+#include "nibble/checkpoint/model_files.h"
 #include "nibble/cli/child_process.h"
 #include "nibble/cli/command.h"
 #include "nibble/cli/evaluation_options.h"
@@ -96,11 +97,7 @@ Expected<CompareOptions> to_compare_options(const CompareArguments& options) {
   NIBBLE_RETURN_IF_ERROR(options.text.check());
   CompareOptions out;
   out.models = options.models;
-  if (!options.revision.empty()) {
-    for (std::string& model : out.models) {
-      if (model.find('@') == std::string::npos && !fs::exists(model)) model += "@" + options.revision;
-    }
-  }
+  for (std::string& model : out.models) model = with_revision(model, options.revision);
   NIBBLE_TRY(out.methods, parse_methods(options.methods));
   out.reference = options.reference;
   out.workdir = options.workdir.empty() ? default_workdir(options.models.front()) : fs::path(options.workdir);
@@ -197,7 +194,8 @@ Action define_compare(CLI::App& app) {
       ->type_name("FILE");
   app.add_option("--prompt", options->prompts,
                  "Show answers to this; may be repeated (default: three prompts)")
-      ->type_name("TEXT");
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   app.add_flag("--no-layers", options->no_layers, "Do not look at the models layer by layer");
   app.add_flag("--no-speed", options->no_speed, "Do not measure speed and memory");
   add_integer(app, "--rounds", options->rounds, "How often speed is measured, in turns (default 3)", 1, 1000);

@@ -106,8 +106,11 @@ Action define_pull(CLI::App& app) {
       ->type_name("NAME");
   app.add_option("--include", options->pull.include,
                  "Fetch these files instead of what a model needs; may be repeated")
-      ->type_name("GLOB");
-  app.add_option("--exclude", options->pull.exclude, "But not these; may be repeated")->type_name("GLOB");
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
+  app.add_option("--exclude", options->pull.exclude, "But not these; may be repeated")
+      ->type_name("GLOB")
+      ->allow_extra_args(false);
   add_integer(app, "--max-workers", options->max_workers, "Files at once (default 4)", 1, kMaxWorkers);
   app.add_flag("--dry-run", options->dry_run, "List what would be fetched, and stop");
   add_common_options(app, options->common, "Print the list of files as JSON");

@@ -257,6 +257,7 @@ Action define_quantize(CLI::App& app) {
       ->group(grid);
   app.add_option("--skip", options->skip, "Leave modules alone whose name contains this; may be repeated")
       ->type_name("NAME")
+      ->allow_extra_args(false)
       ->group(grid);
   app.add_option(
          "--dynamic", options->dynamic,

@@ -117,10 +117,11 @@ std::optional<uint64_t> range_begin(const HttpResponse& response) {
   return begin;
 }
 
-// One request for what is missing.
+// One request for what is missing. `most`: bytes of the file that were there at any time. What comes for the
+// second time is no progress, or a server that knows no ranges and cuts would be asked for ever.
 Expected<Attempt> fetch_rest(HubClient& client, const std::string& url, const RemoteFile& file,
-                             PartialBlob& blob, uint64_t& received, const FetchEvents& events) {
-  const uint64_t before = received;
+                             PartialBlob& blob, uint64_t& received, uint64_t& most,
+                             const FetchEvents& events) {
   bool is_first = true;
   bool is_other_part = false;
   const BodySink sink = [&](const HttpResponse& head, std::span<const std::byte> piece) -> Status {
@@ -146,7 +147,8 @@ Expected<Attempt> fetch_rest(HubClient& client, const std::string& url, const Re
     return Attempt{.trouble = "the server cannot go on there"};
   }
   NIBBLE_TRY(Attempt attempt, client.judge(response, file.path));
-  attempt.made_progress = received > before;
+  attempt.made_progress = blob.size() > most;
+  most = std::max(most, blob.size());
   if (attempt.trouble.empty() && blob.size() < file.size) {
     attempt.trouble = fmt::format("the server sent {} of {} bytes", blob.size(), file.size);
   }
@@ -157,13 +159,14 @@ Expected<uint64_t> fetch_under_lock(HubClient& client, std::string_view commit, 
                                     const RepoCache& cache, const FetchEvents& events) {
   NIBBLE_TRY(PartialBlob blob, PartialBlob::open(cache.incomplete(file.etag), file));
   uint64_t received = 0;
+  uint64_t most = blob.size();
   const std::string url = client.file_url(commit, file.path);
   bool is_resumed = blob.size() > 0;
   while (true) {
     if (events.on_bytes) events.on_bytes(blob.size());
     if (blob.size() < file.size) {
       NIBBLE_RETURN_IF_ERROR(with_retries(client.settings().timing, events.on_wait, client.stop(), [&] {
-        return fetch_rest(client, url, file, blob, received, events);
+        return fetch_rest(client, url, file, blob, received, most, events);
       }));
     }
     const std::string digest = blob.finish_digest();
@@ -179,6 +182,7 @@ Expected<uint64_t> fetch_under_lock(HubClient& client, std::string_view commit, 
     // What was there may be what is wrong: once more, from the beginning.
     log_verbose("{}: the hash is wrong; starting over", file.path);
     is_resumed = false;
+    most = 0;
   }
   NIBBLE_RETURN_IF_ERROR(blob.rename_to(cache.blob(file.etag)));
   return received;

@@ -22,16 +22,14 @@ using Files = std::vector<RemoteFile>;
 
 bool is_at_top(const RemoteFile& file) { return file.path.find('/') == std::string::npos; }
 
-std::vector<std::string> paths_of(const Files& files, std::string_view suffix) {
+std::vector<std::string> paths_of(const Files& files) {
   std::vector<std::string> paths;
-  for (const RemoteFile& file : files) {
-    if (file.path.ends_with(suffix) && is_at_top(file)) paths.push_back(file.path);
-  }
+  for (const RemoteFile& file : files) paths.push_back(file.path);
   return paths;
 }
 
 // The parts that belong to those that were chosen, in the order of the repository.
-Files with_all_parts(const Files& files, const Files& chosen, const std::vector<std::string>& exclude) {
+Files with_all_parts(const Files& files, const Files& chosen) {
   std::set<std::string_view> paths;
   std::set<std::pair<std::string_view, uint64_t>> splits;  // stem, number of parts
   for (const RemoteFile& file : chosen) {
@@ -41,7 +39,7 @@ Files with_all_parts(const Files& files, const Files& chosen, const std::vector<
   Files all;
   for (const RemoteFile& file : files) {
     const auto part = parse_gguf_part_name(file.path);
-    const bool belongs = part && splits.contains({part->stem, part->count}) && !matches(file.path, exclude);
+    const bool belongs = part && splits.contains({part->stem, part->count});
     if (belongs || paths.contains(file.path)) all.push_back(file);
   }
   return all;
@@ -53,19 +51,23 @@ void add_file(const Files& files, std::string_view path, FileChoice& choice) {
   }
 }
 
-Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::string>& exclude) {
+Expected<FileChoice> choose_needed(const Files& files) {
   FileChoice choice;
   std::vector<std::string> pickles;
   std::vector<std::string> ggufs;
+  std::vector<std::string> ggufs_below;
   std::vector<std::string> originals;
-  const auto safetensors = paths_of(files, ".safetensors");
+  std::vector<std::string> safetensors;
+  for (const RemoteFile& file : files) {
+    if (is_at_top(file) && file.path.ends_with(".safetensors")) safetensors.push_back(file.path);
+  }
   const auto is_original = [](const std::string& path) { return path.starts_with("consolidated"); };
   const bool has_others = !std::all_of(safetensors.begin(), safetensors.end(), is_original);
   for (const RemoteFile& file : files) {
     const std::string& path = file.path;
-    if (matches(path, exclude)) continue;
     if (!is_at_top(file)) {
       if (matches(path, kNeededBelow)) choice.files.push_back(file);
+      if (path.ends_with(".gguf")) ggufs_below.push_back(path);
     } else if (matches(path, kPickle)) {
       pickles.push_back(path);
     } else if (path.ends_with(".gguf")) {
@@ -77,7 +79,13 @@ Expected<FileChoice> choose_needed(const Files& files, const std::vector<std::st
     }
   }
   ggufs = gguf_models(ggufs);
+  ggufs_below = gguf_models(ggufs_below);
   if (safetensors.empty()) {
+    if (ggufs.empty() && !ggufs_below.empty()) {
+      return fail(ErrorCode::kInvalidArgument, "the GGUF files are in subfolders: {}", some_of(ggufs_below))
+          .with_fix(
+              fmt::format("Name one by a word of its name, for example MODEL:{}", gguf_word(ggufs_below)));
+    }
     if (ggufs.empty() && !pickles.empty()) {
       return fail(ErrorCode::kUnsupported,
                   "the weights are pickle files ({}), which can run code when they are read",
@@ -114,22 +122,21 @@ bool matches(std::string_view path, const std::vector<std::string>& patterns) {
 
 Expected<FileChoice> choose_files(const Files& files, const std::vector<std::string>& include,
                                   const std::vector<std::string>& exclude, std::string_view quant) {
+  Files kept = files;
+  std::erase_if(kept, [&](const RemoteFile& file) { return matches(file.path, exclude); });
   FileChoice choice;
   if (!quant.empty()) {
-    std::vector<std::string> ggufs = paths_of(files, ".gguf");
-    std::erase_if(ggufs, [&](const std::string& path) { return matches(path, exclude); });
-    NIBBLE_TRY(const std::string gguf, choose_gguf(gguf_models(ggufs), quant));
-    add_file(files, gguf, choice);
+    NIBBLE_TRY(const std::string gguf, choose_gguf(gguf_models(paths_of(kept)), quant));
+    add_file(kept, gguf, choice);
   } else if (include.empty()) {
-    NIBBLE_TRY(choice, choose_needed(files, exclude));
+    NIBBLE_TRY(choice, choose_needed(kept));
   }
-  for (const RemoteFile& file : files) {
-    if (matches(file.path, include) && !matches(file.path, exclude)) choice.files.push_back(file);
+  for (const RemoteFile& file : kept) {
+    if (matches(file.path, include)) choice.files.push_back(file);
   }
-  choice.files = with_all_parts(files, choice.files, exclude);
+  choice.files = with_all_parts(kept, choice.files);
   if (!choice.files.empty()) return choice;
-  std::vector<std::string> names;
-  for (const RemoteFile& file : files) names.push_back(file.path);
+  const std::vector<std::string> names = paths_of(files);
   return fail(ErrorCode::kNotFound, "no file is left of {}{}", names.size(),
               names.empty() ? "" : ": " + some_of(names))
       .with_fix("--include GLOB names files; quote it, so that the shell leaves it alone.");

@@ -75,7 +75,27 @@ TEST(ChooseFiles, AWordOfItsNameNamesAGgufFile) {
               ElementsAre("config.json", "m-Q8_0.gguf"));
   EXPECT_THAT(paths_of(choose_files(files, {}, {"*8*"}, "Q8_0")),
               ElementsAre(HasSubstr("no GGUF file has \"Q8_0\" in its name; there are m-Q4_0-00001")));
-  EXPECT_EQ(choose_files(files, {}, {}, "Q2_K").error().code, ErrorCode::kNotFound) << "in a subfolder";
+  EXPECT_THAT(paths_of(choose_files(files, {}, {}, "Q2_K")), ElementsAre("sub/m-Q2_K.gguf"));
+  EXPECT_EQ(choose_files(files, {}, {}, "Q3_K").error().code, ErrorCode::kNotFound);
+}
+
+TEST(ChooseFiles, WhatIsLeftOutDecidesNothing) {
+  const auto files = files_of({"config.json", "m-Q8_0.gguf", "model.safetensors"});
+  const auto choice = choose_files(files, {}, {"*.safetensors"});
+  EXPECT_THAT(paths_of(choice), ElementsAre("config.json", "m-Q8_0.gguf"));
+  EXPECT_THAT(choice->notes, IsEmpty());
+}
+
+TEST(ChooseFiles, GgufFilesOfSubfoldersAreNamed) {
+  const auto files = files_of({"config.json", "Q4_K_M/m-Q4_K_M-00001-of-00002.gguf",
+                               "Q4_K_M/m-Q4_K_M-00002-of-00002.gguf", "Q8_0/m-Q8_0.gguf"});
+  const auto choice = choose_files(files, {}, {});
+  ASSERT_FALSE(choice);
+  EXPECT_EQ(to_string(choice.error()),
+            "the GGUF files are in subfolders: Q4_K_M/m-Q4_K_M-00001-of-00002.gguf, Q8_0/m-Q8_0.gguf\n"
+            "  Name one by a word of its name, for example MODEL:Q4_K_M");
+  EXPECT_THAT(paths_of(choose_files(files, {}, {}, "q4_k_m")),
+              ElementsAre("Q4_K_M/m-Q4_K_M-00001-of-00002.gguf", "Q4_K_M/m-Q4_K_M-00002-of-00002.gguf"));
 }
 
 TEST(ChooseFiles, PartsOfAGgufFileStayTogether) {

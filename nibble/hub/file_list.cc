@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "nibble/base/json.h"
+#include "nibble/base/printable.h"
 #include "nibble/hub/blob_digest.h"
 
 namespace nibble {
@@ -76,9 +77,7 @@ Status check_tree(const std::vector<RemoteFile>& files) {
 
 bool is_safe_path(std::string_view path) {
   if (path.size() > 1000) return false;
-  const bool is_plain = std::all_of(path.begin(), path.end(), [](char c) {
-    return static_cast<unsigned char>(c) >= ' ' && c != 0x7f && c != '\\';
-  });
+  const bool is_plain = printable(path) == path && path.find('\\') == path.npos;
   const auto parts = split_at_slashes(path);
   return is_plain && std::none_of(parts.begin(), parts.end(), [](std::string_view part) {
            return part.empty() || part == "." || part == ".." || part.size() > 255;

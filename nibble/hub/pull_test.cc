@@ -179,6 +179,12 @@ TEST_F(PullTest, AServerWithoutRangesSendsAllOfItAgain) {
   EXPECT_EQ(content("model.safetensors"), weights());
 }
 
+TEST_F(PullTest, WhatComesForTheSecondTimeIsNoProgress) {
+  hub_.server.add_fault("/cdn/", {.cut_after = 100'000, .ignores_range = true}, /*count=*/20);
+  EXPECT_THAT(error_of_pull(), HasSubstr("(3 tries)"));
+  EXPECT_EQ(requests_for_weights(), 3U);
+}
+
 TEST_F(PullTest, AnotherPartIsNotTaken) {
   hub_.server.add_fault("/cdn/", {.cut_after = 100'000});
   hub_.server.add_fault("/cdn/", {.hides_range = true});

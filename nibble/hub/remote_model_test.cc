@@ -164,8 +164,8 @@ TEST_F(RemoteModelTest, NoServerIsNoModel) {
 }
 
 TEST_F(RemoteModelTest, HostileNamesAreRefused) {
-  for (const char* path :
-       {"../x", "a/../../x", "/etc/passwd", "a\\\\..\\\\x", "a//b", "", "a/.", "x\\u0000y", "\\u001b[2J"}) {
+  for (const char* path : {"../x", "a/../../x", "/etc/passwd", "a\\\\..\\\\x", "a//b", "", "a/.", "x\\u0000y",
+                           "\\u001b[2J", "a\\u009b2J"}) {
     hub_.server.set_tree(fmt::format(R"([{{"type": "file", "path": "{}", "size": 1, "oid": "{}"}}])", path,
                                      std::string(40, 'c')));
     EXPECT_THAT(error_of("org/name"), AllOf(HasSubstr("no plain name"), Not(HasSubstr("\x1b")))) << path;

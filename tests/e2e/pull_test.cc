@@ -67,7 +67,7 @@ TEST_F(Pull, PrintsThePathAndTheModelRuns) {
 
 TEST_F(Pull, JsonSaysWhatItDid) {
   const Json json =
-      nibble({"pull", "org/name@v1", "--json", "--include", "*.json", "--exclude", "tok*"}).json();
+      nibble({"pull", "--json", "--include", "*.json", "--exclude", "tok*", "org/name@v1"}).json();
   EXPECT_EQ(json["repo"], "org/name");
   EXPECT_EQ(json["revision"], "v1");
   EXPECT_EQ(json["commit"], std::string(40, 'a'));
