@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "nibble/base/log.h"
 #include "nibble/config/fields.h"
 
 namespace nibble {
@@ -40,6 +41,39 @@ void read_logit_bias(FieldReader& reader, Faults& faults, std::map<int32_t, doub
     }
     logit_bias[id] = value.get<double>();
   }
+}
+
+// What Transformers would do besides, and the values with which it does nothing.
+void warn_of_the_rest(const Json& json) {
+  static const std::pair<std::string_view, Json> kNotFollowed[] = {
+      {"bad_words_ids", nullptr},
+      {"begin_suppress_tokens", nullptr},
+      {"constraints", nullptr},
+      {"diversity_penalty", 0.0},
+      {"encoder_no_repeat_ngram_size", 0},
+      {"encoder_repetition_penalty", 1.0},
+      {"epsilon_cutoff", 0.0},
+      {"eta_cutoff", 0.0},
+      {"exponential_decay_length_penalty", nullptr},
+      {"force_words_ids", nullptr},
+      {"forced_bos_token_id", nullptr},
+      {"forced_eos_token_id", nullptr},
+      {"guidance_scale", 1.0},
+      {"min_length", 0},
+      {"no_repeat_ngram_size", 0},
+      {"num_beam_groups", 1},
+      {"num_beams", 1},
+      {"penalty_alpha", 0.0},
+      {"sequence_bias", nullptr},
+      {"suppress_tokens", nullptr},
+      {"typical_p", 1.0}};
+  std::vector<std::string_view> found;
+  for (const auto& [key, neutral] : kNotFollowed) {
+    const auto value = json.find(key);
+    if (value != json.end() && !value->is_null() && *value != neutral) found.push_back(key);
+  }
+  if (!found.empty())
+    warn("generation_config.json: {} not followed", joined(found) + (found.size() == 1 ? " is" : " are"));
 }
 
 }  // namespace
@@ -80,6 +114,7 @@ Expected<GenerationConfig> GenerationConfig::from_json(const Json& json) {
     config.seed = static_cast<uint64_t>(seed);
   }
   NIBBLE_RETURN_IF_ERROR(faults.status());
+  warn_of_the_rest(json);
   return config;
 }
 

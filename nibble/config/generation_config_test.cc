@@ -5,11 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "nibble/base/log.h"
 #include "nibble/config/config_test_files.h"
 
 namespace nibble {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -56,6 +58,16 @@ TEST(GenerationConfig, EveryKeyIsReadAndUnknownOnesAreKept) {
   EXPECT_EQ(config.seed, 42u);
   EXPECT_EQ(config.json, json);
   EXPECT_TRUE(config.validate().has_value());
+}
+
+TEST(GenerationConfig, WhatIsNotFollowedIsSaid) {
+  const size_t before = warnings().size();
+  ASSERT_TRUE(GenerationConfig::from_json(
+      must_parse(R"({"num_beams": 1, "typical_p": 1, "no_repeat_ngram_size": 0, "bad_words_ids": null})")));
+  EXPECT_EQ(warnings().size(), before);
+  ASSERT_TRUE(GenerationConfig::from_json(must_parse(R"({"num_beams": 4, "no_repeat_ngram_size": 3})")));
+  EXPECT_THAT(warnings(),
+              Contains("generation_config.json: no_repeat_ngram_size, num_beams are not followed"));
 }
 
 TEST(GenerationConfig, WrongTypesAreNamed) {

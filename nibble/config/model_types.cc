@@ -38,6 +38,7 @@ constexpr ModelType gpt2_like(std::string_view name) {
 
 constexpr ModelType bloom() {
   ModelType type = with_layer_norm({.model_type = "bloom"}, "layer_norm_epsilon");
+  type.older_hidden_size = "n_embed";
   type.intermediate_size = "";
   type.num_hidden_layers = "n_layer";
   type.num_attention_heads = "n_head";
@@ -67,6 +68,7 @@ constexpr ModelType cohere2() {
 
 constexpr ModelType falcon() {
   ModelType type = with_layer_norm({.model_type = "falcon"}, "layer_norm_epsilon");
+  type.default_max_position_embeddings = 2048;
   type.intermediate_size = "ffn_hidden_size";
   type.hidden_act = "activation";
   type.default_act = "gelu";
@@ -104,6 +106,7 @@ constexpr ModelType gpt_neox() {
 constexpr ModelType gptj() {
   ModelType type = gpt2_like("gptj");
   type.has_rope = true;
+  type.default_rotary_dim = 64;
   type.tie_word_embeddings = false;
   return type;
 }

@@ -31,8 +31,9 @@ enum class KvHeads {
 struct ModelType {
   std::string_view model_type;
 
-  // Keys; "" where the file has none.
+  // Keys; "" where the file has none. Files may also have the keys that most types have ("hidden_size").
   std::string_view hidden_size = "hidden_size";
+  std::string_view older_hidden_size = "hidden_size";
   std::string_view intermediate_size = "intermediate_size";
   std::string_view num_hidden_layers = "num_hidden_layers";
   std::string_view num_attention_heads = "num_attention_heads";
@@ -42,6 +43,7 @@ struct ModelType {
 
   // Defaults of the class.
   std::string_view default_act = "silu";
+  size_t default_max_position_embeddings = 0;  // 0: the key must be there
   double default_norm_eps = 1e-6;
   bool tie_word_embeddings = false;
   size_t default_head_dim = 0;            // 0: hidden_size / num_attention_heads
@@ -54,6 +56,7 @@ struct ModelType {
   bool has_rope = true;
   double rope_theta = 10000.0;
   double partial_rotary_factor = 1.0;
+  size_t default_rotary_dim = 0;  // where the key rotary_dim is missing; 0: partial_rotary_factor says it
 
   SlidingRule sliding = SlidingRule::kNone;
   size_t sliding_window = 0;  // where the key is missing (null means none); 0: none

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 
 #include "nibble/config/fields.h"
@@ -29,8 +30,12 @@ class SizeReader {
  public:
   SizeReader(const Json& json, Faults& faults) : reader_(json, faults), json_(json), faults_(faults) {}
 
-  size_t required(std::string_view key, int64_t high = kMaxSize) {
-    if (!json_.contains(key)) {
+  // Under one of the names, of which the first is the type's own.
+  size_t required(std::initializer_list<std::string_view> names, int64_t high = kMaxSize) {
+    const auto found =
+        std::find_if(names.begin(), names.end(), [&](std::string_view name) { return json_.contains(name); });
+    const std::string_view key = found == names.end() ? *names.begin() : *found;
+    if (found == names.end()) {
       faults_.add("{} is missing", key);
       return 0;
     }
@@ -53,7 +58,7 @@ class SizeReader {
 };
 
 size_t read_intermediate_size(const ModelType& type, const PretrainedConfig& config, SizeReader& sizes) {
-  if (!type.intermediate_is_optional) return sizes.required(type.intermediate_size);
+  if (!type.intermediate_is_optional) return sizes.required({type.intermediate_size});
   if (!type.intermediate_size.empty()) return sizes.optional(type.intermediate_size, 4 * config.hidden_size);
   // MPT: Transformers' MptMLP is four times as wide whatever expansion_ratio says.
   return 4 * config.hidden_size;
@@ -92,9 +97,9 @@ void read_heads(const ModelType& type, PretrainedConfig& config, SizeReader& siz
   }
   if (type.latent_attention) {
     // head_dim in the file means the rotated part.
-    config.rope_head_dim = sizes.required("qk_rope_head_dim", kMaxHeadDim);
-    config.value_head_dim = sizes.required("v_head_dim", kMaxHeadDim);
-    const size_t plain = sizes.required("qk_nope_head_dim", kMaxHeadDim);
+    config.rope_head_dim = sizes.required({"qk_rope_head_dim"}, kMaxHeadDim);
+    config.value_head_dim = sizes.required({"v_head_dim"}, kMaxHeadDim);
+    const size_t plain = sizes.required({"qk_nope_head_dim"}, kMaxHeadDim);
     if (config.rope_head_dim != 0 && plain != 0) config.head_dim = plain + config.rope_head_dim;
     return;
   }
@@ -266,13 +271,17 @@ Expected<PretrainedConfig> PretrainedConfig::from_json(const Json& json) {
   NIBBLE_TRY(const ModelType* const type, read_model_type(json, faults, config));
 
   SizeReader sizes(json, faults);
-  config.vocab_size = sizes.required("vocab_size");
-  config.hidden_size = sizes.required(type->hidden_size);
-  config.num_hidden_layers = sizes.required(type->num_hidden_layers, kMaxLayers);
-  config.num_attention_heads = sizes.required(type->num_attention_heads);
+  config.vocab_size = sizes.required({"vocab_size"});
+  config.hidden_size = sizes.required({type->hidden_size, "hidden_size", type->older_hidden_size});
+  config.num_hidden_layers = sizes.required({type->num_hidden_layers, "num_hidden_layers"}, kMaxLayers);
+  config.num_attention_heads = sizes.required({type->num_attention_heads, "num_attention_heads"});
   config.intermediate_size = read_intermediate_size(*type, config, sizes);
   if (!type->max_position_embeddings.empty()) {
-    config.max_position_embeddings = sizes.required(type->max_position_embeddings);
+    const std::initializer_list<std::string_view> keys = {type->max_position_embeddings,
+                                                          "max_position_embeddings"};
+    const size_t fallback = type->default_max_position_embeddings;
+    config.max_position_embeddings =
+        fallback > 0 ? sizes.optional(type->max_position_embeddings, fallback) : sizes.required(keys);
   }
   read_heads(*type, config, sizes, faults);
   read_activation(*type, config, faults);

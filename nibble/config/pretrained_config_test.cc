@@ -148,6 +148,31 @@ TEST(PretrainedConfig, Gpt2KeysAreKnown) {
   EXPECT_EQ(config.hidden_act, "gelu_new");
 }
 
+// The sizes of bigscience/bloom-560m and tiiuae/falcon-7b, under the keys that their files have.
+TEST(PretrainedConfig, PublishedFilesOfBloomAndFalconAreRead) {
+  const PretrainedConfig bloom = parse(must_parse(R"({"model_type": "bloom", "n_embed": 1024, "n_inner": null,
+    "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880, "layer_norm_epsilon": 1e-05,
+    "apply_residual_connection_post_layernorm": false, "offset_alibi": 100, "seq_length": 2048})"));
+  EXPECT_EQ(bloom.hidden_size, 1024u);
+  EXPECT_EQ(bloom.num_hidden_layers, 24u);
+  EXPECT_EQ(bloom.num_attention_heads, 16u);
+  EXPECT_EQ(bloom.intermediate_size, 4096u);
+  const PretrainedConfig falcon = parse(must_parse(R"({"model_type": "falcon", "alibi": false, "bias": false,
+    "hidden_size": 4544, "layer_norm_epsilon": 1e-05, "multi_query": true, "new_decoder_architecture": false,
+    "num_attention_heads": 71, "num_hidden_layers": 32, "parallel_attn": true, "vocab_size": 65024})"));
+  EXPECT_EQ(falcon.max_position_embeddings, 2048u);
+  EXPECT_EQ(falcon.num_key_value_heads, 1u);
+  EXPECT_EQ(falcon.head_dim, 64u);
+}
+
+TEST(PretrainedConfig, GptJRotatesSixtyFourWhereTheFileSaysNothing) {
+  const Json gptj = must_parse(R"({"model_type": "gptj", "n_embd": 4096, "n_head": 16, "n_layer": 2,
+    "n_positions": 128, "vocab_size": 256})");
+  EXPECT_EQ(parse(gptj).rope.partial_rotary_factor, 0.25);
+  EXPECT_EQ(parse(with(gptj, R"({"rotary_dim": 128})")).rope.partial_rotary_factor, 0.5);
+  EXPECT_EQ(parse(with(gptj, R"({"rotary_dim": null})")).rope.partial_rotary_factor, 1.0);
+}
+
 TEST(PretrainedConfig, FalconCountsKeyValueHeadsItsOwnWay) {
   const Json falcon = must_parse(R"({"model_type": "falcon", "hidden_size": 64, "num_hidden_layers": 1,
     "num_attention_heads": 4, "vocab_size": 8, "max_position_embeddings": 128})");

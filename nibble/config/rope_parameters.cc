@@ -157,7 +157,10 @@ RopeParameters read_top_level(const ModelType& type, size_t rotated_dims, const 
   FieldReader reader(json, faults);
   reader.read({"rope_theta", {"rotary_emb_base"}}, rope.rope_theta);
   reader.read({"partial_rotary_factor", {"rotary_pct", "rope_pct"}}, rope.partial_rotary_factor);
-  int64_t rotary_dim = 0;  // GPT-J
+  int64_t rotary_dim = 0;  // GPT-J; null: all of them
+  if (type.default_rotary_dim > 0 && !json.contains("rotary_dim")) {
+    rotary_dim = static_cast<int64_t>(std::min(type.default_rotary_dim, rotated_dims));
+  }
   reader.read_integer({"rotary_dim"}, 1, static_cast<int64_t>(rotated_dims), "at most the head_dim",
                       rotary_dim);
   if (rotary_dim > 0) {

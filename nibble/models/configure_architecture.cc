@@ -48,19 +48,31 @@ Status configure_gemma(const PretrainedConfig& config, DecoderSpec& spec) {
   return {};
 }
 
+// null means none; where the key is missing the class has a default.
+Expected<float> soft_cap(const PretrainedConfig& config, const char* key, float of_class) {
+  if (!config.json.contains(key)) return of_class;
+  NIBBLE_TRY(const auto cap, config.get_optional_number(key));
+  return static_cast<float>(cap.value_or(0));
+}
+
 // Gemma 2 and 3: both scale queries by a number of their own and may cap scores and logits.
 Status configure_gemma2(const PretrainedConfig& config, DecoderSpec& spec) {
   NIBBLE_RETURN_IF_ERROR(configure_gemma(config, spec));
+  NIBBLE_TRY(const bool bidirectional, config.get_bool("use_bidirectional_attention", false));
+  if (bidirectional) {
+    return fail(ErrorCode::kUnsupported,
+                "use_bidirectional_attention is true: an encoder, such as EmbeddingGemma, writes no text")
+        .at("config.json");
+  }
   NIBBLE_TRY(const double query_scalar, config.get_number("query_pre_attn_scalar", 256));
   if (!(query_scalar > 0)) {
     return fail(ErrorCode::kInvalidArgument, "query_pre_attn_scalar is {}; it must be positive", query_scalar)
         .at("config.json");
   }
   spec.attention_scale = static_cast<float>(1 / std::sqrt(query_scalar));
-  NIBBLE_TRY(const auto attention_cap, config.get_optional_number("attn_logit_softcapping"));
-  NIBBLE_TRY(const auto final_cap, config.get_optional_number("final_logit_softcapping"));
-  spec.attention_soft_cap = static_cast<float>(attention_cap.value_or(0));
-  spec.final_soft_cap = static_cast<float>(final_cap.value_or(0));
+  const bool is_gemma2 = config.model_type == "gemma2";
+  NIBBLE_TRY(spec.attention_soft_cap, soft_cap(config, "attn_logit_softcapping", is_gemma2 ? 50.f : 0.f));
+  NIBBLE_TRY(spec.final_soft_cap, soft_cap(config, "final_logit_softcapping", is_gemma2 ? 30.f : 0.f));
   return {};
 }
 

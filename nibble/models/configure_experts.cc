@@ -99,7 +99,8 @@ Status configure_deepseek_experts(const PretrainedConfig& config, DecoderSpec& s
   NIBBLE_TRY(const size_t shared, config.get_size("n_shared_experts", 0));
   spec.shared_expert_size = shared * spec.expert_size;
   if (shared == 0) spec.names.block.shared_expert = "";
-  NIBBLE_TRY(const double scale, config.get_number("routed_scaling_factor", 1.0));
+  NIBBLE_TRY(const double scale,
+             config.get_number("routed_scaling_factor", config.model_type == "deepseek_v3" ? 2.5 : 1.0));
   if (!(scale > 0.0) || !std::isfinite(scale)) {
     return fail(ErrorCode::kInvalidArgument, "routed_scaling_factor is {}; it must be positive", scale)
         .at("config.json");
