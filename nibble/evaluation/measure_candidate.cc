@@ -4,6 +4,7 @@
 
 #include "nibble/base/arena.h"
 #include "nibble/base/atomic_file.h"
+#include "nibble/base/cpu_target.h"
 #include "nibble/base/log.h"
 #include "nibble/base/progress.h"
 #include "nibble/base/sha256.h"
@@ -28,6 +29,7 @@ Json text_record(const TextWindows& text) {
 Expected<Json> description_of(const CompareOptions& options, const Yardstick& yardstick,
                               const Candidate& candidate) {
   Json json = {{"nibble", NIBBLE_VERSION},
+               {"cpu", cpu_target_name(cpu_target())},
                {"text", text_record(yardstick.text)},
                {"compute", options.compute == ComputeMode::kF32 ? "f32" : "auto"},
                {"reference", yardstick.description}};
@@ -145,7 +147,7 @@ Status measure_candidate(const CompareOptions& options, const Yardstick& yardsti
   } else {
     const std::string folder_name =
         sha256(dump_json(yardstick.description) + dump_json(text_record(yardstick.text)) +
-               description["compute"].dump());
+               description["compute"].dump() + description["nibble"].dump() + description["cpu"].dump());
     const ReferenceModel reference = {yardstick.reference,
                                       options.workdir / "reference" / folder_name.substr(0, 16)};
     NIBBLE_TRY(candidate.scores,

@@ -77,8 +77,11 @@ void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, Matrix
       }
     });
   }
-  // Threads share the heads: neighbouring tokens of one head lie in the same cache lines.
-  context.pool.parallel_for(step.config.num_key_value_heads, 1, [&](size_t begin, size_t end, size_t) {
+  // Threads share the heads: neighbouring tokens of one head lie in the same cache lines. A few tokens are
+  // less work than waking threads up.
+  const size_t heads = step.config.num_key_value_heads;
+  const size_t grain = batch.rows.size() < kRowsPerTask ? heads : 1;
+  context.pool.parallel_for(heads, grain, [&](size_t begin, size_t end, size_t) {
     size_t r = 0;
     for (const SequenceChunk& chunk : batch.chunks) {
       for (size_t i = 0; i < chunk.tokens.size(); ++i, ++r) {
@@ -95,6 +98,8 @@ void rotate_and_store(const AttentionStep& step, const TokenBatch& batch, Matrix
 struct QueryTile {
   size_t chunk;
   size_t kv_head;
+  size_t head_begin;  // [head_begin, head_end) of the queries' heads
+  size_t head_end;
   size_t row_begin;  // [row_begin, row_end) of the batch
   size_t row_end;
   size_t first_piece;  // of the tokens that its rows see
@@ -131,7 +136,11 @@ std::span<const QueryTile> cut_into_tiles(const AttentionWork& work, ExecutionCo
   for (const SequenceChunk& chunk : work.batch.chunks) {
     per_head += (chunk.tokens.size() + tile_tokens - 1) / tile_tokens;
   }
-  auto* const tiles = context.arena.take<QueryTile>(per_head * kv_heads);
+  // Where one head of keys serves many of queries there may be fewer tiles than threads.
+  const size_t threads = context.pool.num_threads();
+  const size_t splits = std::clamp<size_t>(threads / (per_head * kv_heads), 1, work.group);
+  const size_t heads_at_once = (work.group + splits - 1) / splits;
+  auto* const tiles = context.arena.take<QueryTile>(per_head * kv_heads * splits);
   size_t n = 0;
   size_t parts = 0;
   for (size_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
@@ -143,8 +152,14 @@ std::span<const QueryTile> cut_into_tiles(const AttentionWork& work, ExecutionCo
         const size_t row_end = std::min(row + tile_tokens, end);
         const size_t first_piece = work.first_token(row) / kAttentionPiece;
         const size_t last_piece = work.batch.rows[row_end - 1].position / kAttentionPiece;
-        tiles[n++] = {c, kv_head, row, row_end, first_piece, last_piece, parts};
-        parts += last_piece + 1 - first_piece;
+        const size_t first_head = kv_head * work.group;
+        for (size_t head = 0; head < work.group; head += heads_at_once) {
+          const size_t head_end = std::min(head + heads_at_once, work.group);
+          tiles[n++] = {c,    kv_head, first_head + head, first_head + head_end,
+                        row,  row_end, first_piece,       last_piece,
+                        parts};
+          parts += last_piece + 1 - first_piece;
+        }
       }
     }
   }
@@ -156,8 +171,7 @@ std::span<const AttentionRow> rows_of(const AttentionWork& work, const QueryTile
   const size_t value_dim = work.shape.value_head_dim;
   size_t n = 0;
   for (size_t r = tile.row_begin; r < tile.row_end; ++r) {
-    for (size_t g = 0; g < work.group; ++g) {
-      const size_t head = tile.kv_head * work.group + g;
+    for (size_t head = tile.head_begin; head < tile.head_end; ++head) {
       const float slope = work.step.spec.alibi_slopes.empty() ? 0.f : work.step.spec.alibi_slopes[head];
       list[n++] = {work.q.row(r) + head * head_dim, work.out.row(r) + head * value_dim, work.first_token(r),
                    work.batch.rows[r].position + 1, slope};

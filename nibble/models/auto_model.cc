@@ -156,7 +156,7 @@ Status load_linears(const BlockModules& modules, WeightLoader& loader, DecoderBl
     linear(modules.mlps[i].gate_up, block.mlps[i].gate_up);
     linear(modules.mlps[i].down, block.mlps[i].down);
   }
-  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(requests)));
+  NIBBLE_RETURN_IF_ERROR(loader.linears(requests));
   for (size_t i = 0; i < block.mlps.size(); ++i) {
     NIBBLE_TRY(block.mlps[i].activation_scales, loader.input_scales(modules.mlps[i].down));
   }

@@ -267,12 +267,16 @@ void Decoder::experts(size_t layer, MatrixView<const float> x, MatrixView<float>
     if (n == 0) continue;
     const MatrixView<float> in = context.arena.take_matrix(n, x.cols());
     const MatrixView<float> out = context.arena.take_matrix(n, y.cols());
-    for (size_t i = 0; i < n; ++i) std::copy_n(x.row(rows[i]), x.cols(), in.row(i));
+    context.pool.parallel_for(n, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) std::copy_n(x.row(rows[i]), x.cols(), in.row(i));
+    });
     mlp(layer, block.mlps[e], in, out, context);
-    for (size_t i = 0; i < n; ++i) {
-      const float weight = scores.row(rows[i])[e];
-      for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
-    }
+    context.pool.parallel_for(n, kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+      for (size_t i = begin; i < end; ++i) {
+        const float weight = scores.row(rows[i])[e];
+        for (size_t c = 0; c < y.cols(); ++c) y.row(rows[i])[c] += weight * out.row(i)[c];
+      }
+    });
   }
   outer.finer_tokens += context.finer_tokens;
 }

@@ -149,7 +149,7 @@ Expected<DecoderWeights> load_frame(const DecoderSpec& spec, const PretrainedCon
   if (!spec.names.project_out.empty()) {
     projections.push_back({name(spec.names.project_out), &weights.project_out});
   }
-  NIBBLE_RETURN_IF_ERROR(loader.linears(std::move(projections)));
+  NIBBLE_RETURN_IF_ERROR(loader.linears(projections));
   if (!spec.names.embed_norm.empty()) {
     NIBBLE_TRY(weights.embed_norm, load_norm(spec, config, name(spec.names.embed_norm), loader));
   }

@@ -1,5 +1,7 @@
 #include "nibble/models/weight_loader.h"
 
+#include <algorithm>
+
 #include "nibble/base/cancel.h"
 #include "nibble/base/check.h"
 #include "nibble/base/log.h"
@@ -43,7 +45,18 @@ Expected<std::vector<float>> WeightLoader::bias(const std::string& module) {
   return at(name, to_floats(tensor));
 }
 
-Status WeightLoader::linears(std::vector<LinearRequest> requests) {
+// A few at a time: a block of many experts would be in memory twice, decoded and packed.
+Status WeightLoader::linears(const std::vector<LinearRequest>& requests) {
+  constexpr size_t kDecodedTogether = 16;  // all of a block without experts
+  const std::span<const LinearRequest> all = requests;
+  for (size_t begin = 0; begin < all.size(); begin += kDecodedTogether) {
+    NIBBLE_RETURN_IF_ERROR(
+        decode_and_pack(all.subspan(begin, std::min(kDecodedTogether, all.size() - begin))));
+  }
+  return {};
+}
+
+Status WeightLoader::decode_and_pack(std::span<const LinearRequest> requests) {
   NIBBLE_RETURN_IF_ERROR(check_cancelled());
   std::vector<Expected<DecodedModule>> decoded(requests.size(), DecodedModule());
   const auto decode = [&](size_t begin, size_t end, size_t) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,7 +43,7 @@ class WeightLoader {
                std::set<std::string> quantized, const std::optional<QuantizationConfig>& config,
                Options options, ThreadPool& pool);
 
-  Status linears(std::vector<LinearRequest> requests);
+  Status linears(const std::vector<LinearRequest>& requests);
   Expected<std::unique_ptr<Norm>> norm(std::string_view module, NormKind kind, float eps);
   Expected<std::vector<float>> values(const std::string& tensor);        // of a short one
   Expected<std::vector<float>> input_scales(const std::string& module);  // ModuleSlot::input_scales; or empty
@@ -57,6 +58,7 @@ class WeightLoader {
 
  private:
   const ModuleSlot& slot(std::string_view module) const;
+  Status decode_and_pack(std::span<const LinearRequest> requests);
   Expected<Tensor> float_weight(const std::string& module);
   Expected<std::vector<float>> bias(const std::string& module);
 
