@@ -47,9 +47,8 @@ std::vector<std::string> gguf_models(const std::vector<std::string>& names);
 std::string_view gguf_word(const std::vector<std::string>& models);
 
 // Which of `models` (of gguf_models()) is meant. `quant`: a word of its name, such as "q4_k_m" of
-// "model-Q4_K_M.gguf", in small letters or capitals; empty: the only one there is. What
-// lies in no subfolder comes first. kNotFound where no name
-// has the word, kInvalidArgument where several could be meant.
+// "model-Q4_K_M.gguf", in small letters or capitals; empty: the only one there is. What lies in no
+// subfolder comes first. kNotFound where no name has the word, kInvalidArgument where several could be meant.
 Expected<std::string> choose_gguf(const std::vector<std::string>& models, std::string_view quant);
 
 // `path`: the file, or any of its parts; the others lie in the same folder. Errors name the part

@@ -65,17 +65,21 @@ Expected<ModelFiles> open_file(std::string_view model, const fs::path& path) {
   return ModelFiles{std::string(model), {}, path, std::move(texts)};
 }
 
+// The GGUF models of a folder and of its subfolders.
+std::vector<std::string> all_ggufs(const ModelFiles& files) {
+  std::vector<std::string> names = files.list();
+  for (const std::string& subfolder : names_in(files.folder)) {
+    for (std::string& name : files.list_below(subfolder)) names.push_back(std::move(name));
+  }
+  return gguf_models(names);
+}
+
 // A folder that has no weights but those of one GGUF file is that file, as is one of which `quant` names a
 // file.
 Expected<ModelFiles> open_folder(std::string_view model, const fs::path& folder, std::string_view quant) {
   ModelFiles files{std::string(model), folder, {}, {}};
-  std::vector<std::string> names = files.list();
-  if (!quant.empty()) {
-    for (const std::string& subfolder : names_in(folder)) {
-      for (std::string& name : files.list_below(subfolder)) names.push_back(std::move(name));
-    }
-  }
-  const std::vector<std::string> ggufs = gguf_models(names);
+  const std::vector<std::string> names = files.list();
+  const std::vector<std::string> ggufs = quant.empty() ? gguf_models(names) : all_ggufs(files);
   const auto is_safetensors = [](const std::string& name) { return name.ends_with(".safetensors"); };
   const bool has_safetensors = std::any_of(names.begin(), names.end(), is_safetensors);
   if (quant.empty() && (has_safetensors || ggufs.empty())) return files;
@@ -166,7 +170,7 @@ std::optional<RepoName> missing_from_cache(std::string_view model, std::string_v
   const auto snapshot = find_snapshot(hub_cache() / repo_folder_name(name->repo), *name);
   if (!snapshot) return name;
   if (name->quant.empty()) return std::nullopt;
-  const auto gguf = choose_gguf(gguf_models(names_in(*snapshot)), name->quant);
+  const auto gguf = choose_gguf(all_ggufs({"", *snapshot, {}, {}}), name->quant);
   return !gguf && gguf.error().code == ErrorCode::kNotFound ? name : std::nullopt;
 }
 

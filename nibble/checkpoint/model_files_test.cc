@@ -163,13 +163,15 @@ TEST_F(FindModelTest, AnotherFileOfACachedModelIsMissing) {
   folder_.add(".cache/huggingface/hub/models--org--name/snapshots/c0ffee/m-Q4_0.gguf", "");
   EXPECT_FALSE(missing_from_cache("org/name"));
   EXPECT_FALSE(missing_from_cache("org/name:q4_0"));
+  folder_.add(".cache/huggingface/hub/models--org--name/snapshots/c0ffee/Q2_K/m-Q2_K.gguf", "");
+  EXPECT_FALSE(missing_from_cache("org/name:Q2_K"));
   const auto missing = missing_from_cache("org/name:Q8_0");
   ASSERT_TRUE(missing);
   EXPECT_EQ(to_string(*missing), "org/name:Q8_0");
   const auto files = find_model("org/name:Q8_0");
   ASSERT_FALSE(files);
   EXPECT_EQ(to_string(files.error()),
-            "org/name:Q8_0: no GGUF file has \"Q8_0\" in its name; there are m-Q4_0.gguf\n"
+            "org/name:Q8_0: no GGUF file has \"Q8_0\" in its name; there are m-Q4_0.gguf, Q2_K/m-Q2_K.gguf\n"
             "  Run: nibble pull org/name:Q8_0");
 }
 
