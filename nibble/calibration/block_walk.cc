@@ -96,7 +96,7 @@ Status BlockWalk::start() {
     const std::vector<SequenceChunk> chunks = chunks_of(state, group);
     for (const SequenceChunk& chunk : chunks) chunk.cache->truncate(0);
     const TokenBatch batch =
-        make_token_batch(chunks, state.frame.rope, state.frame.rope_sliding, state.context);
+        make_token_batch(source.spec, chunks, state.frame.rope, state.frame.rope_sliding, state.context);
     const MatrixView<float> hidden = state.arena.take_matrix(group.rows, state.hidden());
     embed_tokens(source.spec, state.frame, batch, hidden, state.context);
     NIBBLE_RETURN_IF_ERROR(state.streams.quantized.write(group.first_row, hidden, state.pool));

@@ -143,7 +143,7 @@ void attention_values(WalkState& state, const DecoderBlock& parts, const Attenti
     NIBBLE_CHECK(chunk.cache->reserve(chunk.tokens.size()).has_value());
   }
   const TokenBatch batch =
-      make_token_batch(chunks, state.frame.rope, state.frame.rope_sliding, state.context);
+      make_token_batch(state.source.spec, chunks, state.frame.rope, state.frame.rope_sliding, state.context);
   attend_tokens({state.source.spec, state.source.config, parts, 0, false}, batch, qkv, inner, state.context);
 }
 

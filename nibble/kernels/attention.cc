@@ -83,6 +83,7 @@ void attend_reference(const AttentionShape& shape, std::span<const AttentionRow>
       score *= shape.scale;
       if (shape.soft_cap > 0.f) score = shape.soft_cap * std::tanh(score / shape.soft_cap);
       score -= static_cast<double>(row.alibi_slope) * static_cast<double>(row.last - 1 - t);
+      if (row.bias != nullptr) score += static_cast<double>(row.bias[t]);
       scratch[t - row.first] = static_cast<float>(score);
       largest = std::max(largest, score);
     }

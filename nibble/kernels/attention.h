@@ -33,6 +33,7 @@ struct AttentionRow {
   size_t last;
   // ALiBi: slope * (distance to the last token) is taken off a score. 0: none.
   float alibi_slope = 0.f;
+  const float* bias = nullptr;  // [last], added to the scores; null: none
 };
 
 // Keys and values of one head: blocks[b] + offset has those of the tokens b * kAttentionBlock and

@@ -89,12 +89,14 @@ TEST_P(AttentionTest, AgreesWithTheReferenceForEveryLengthAndWindow) {
       for (const size_t tokens : {1u, 2u, 63u, 64u, 65u, 130u, 300u}) {
         Problem p(tokens, head_dim, 3, type);
         const auto q = p.query(4);
+        const std::vector<float> bias = normal_floats(tokens, 5);
         std::vector<float> out(head_dim), scratch = p.scratch(1), scores(tokens);
         for (const size_t window : {0u, 1u, 5u, 64u, 100u}) {
           for (const float cap : {0.f, 3.f}) {
             p.shape.soft_cap = cap;
             const size_t first = window > 0 && tokens > window ? tokens - window : 0;
-            const AttentionRow row = {q.data(), out.data(), first, tokens, window == 5 ? 0.25f : 0.f};
+            AttentionRow row = {q.data(), out.data(), first, tokens, window == 5 ? 0.25f : 0.f};
+            if (window == 64) row.bias = bias.data();
             expect_reference(p, row, scratch.data(), scores.data(), GetParam());
           }
         }

@@ -170,6 +170,9 @@ inline float largest_score(const AttentionShape& shape, size_t start, const Atte
       p[j] -= row.alibi_slope * static_cast<float>(row.last - 1 - (start + j));
     }
   }
+  if (row.bias != nullptr) {
+    for (size_t j = first; j < last; ++j) p[j] += row.bias[start + j];
+  }
   for (size_t j = 0; j < first; ++j) p[j] = -HUGE_VALF;
   for (size_t j = last; j < kAttentionBlock; ++j) p[j] = -HUGE_VALF;
   F32 largest = load(p);

@@ -131,6 +131,9 @@ struct DecoderSpec {
   std::vector<bool> sliding_rope;                           // per layer: rotates by config.rope_sliding
   std::vector<bool> rotates;                                // per layer; false: no rotation there
   std::vector<float> alibi_slopes;                          // per head; empty: no ALiBi
+  // Falcon: attention_scale * bfloat16(slope * position), slope and position in bfloat16, instead of the
+  // exact slope * distance, which differs from 256 tokens on.
+  bool alibi_in_bfloat16 = false;
   float clip_qkv = 0.f;      // > 0: queries, keys and values are clamped to +- this
   std::vector<bool> sparse;  // per layer: a mixture of experts; false: a plain MLP
   size_t num_experts = 0;    // those that the router chooses from; 0: no layer is sparse

@@ -172,9 +172,14 @@ std::span<const AttentionRow> rows_of(const AttentionWork& work, const QueryTile
   size_t n = 0;
   for (size_t r = tile.row_begin; r < tile.row_end; ++r) {
     for (size_t head = tile.head_begin; head < tile.head_end; ++head) {
-      const float slope = work.step.spec.alibi_slopes.empty() ? 0.f : work.step.spec.alibi_slopes[head];
-      list[n++] = {work.q.row(r) + head * head_dim, work.out.row(r) + head * value_dim, work.first_token(r),
-                   work.batch.rows[r].position + 1, slope};
+      list[n] = {work.q.row(r) + head * head_dim, work.out.row(r) + head * value_dim, work.first_token(r),
+                 work.batch.rows[r].position + 1};
+      if (work.batch.score_bias.rows() > 0) {
+        list[n].bias = work.batch.score_bias.row(head);
+      } else if (!work.step.spec.alibi_slopes.empty()) {
+        list[n].alibi_slope = work.step.spec.alibi_slopes[head];
+      }
+      ++n;
     }
   }
   return {list, n};

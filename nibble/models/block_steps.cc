@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "nibble/base/float16.h"
 #include "nibble/kernels/elementwise.h"
 #include "nibble/quantization/float_blocks.h"
 
@@ -17,9 +18,26 @@ void copy_row(const Tensor& tensor, size_t index, float scale, std::span<float> 
   for (float& value : out) value *= scale;
 }
 
+float round_to_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
+
+MatrixView<float> alibi_in_bfloat16(const DecoderSpec& spec, std::span<const TokenBatch::Row> rows,
+                                    ExecutionContext& context) {
+  size_t positions = 0;
+  for (const TokenBatch::Row& row : rows) positions = std::max(positions, row.position + 1);
+  const MatrixView<float> bias = context.arena.take_matrix(spec.alibi_slopes.size(), positions);
+  for (size_t head = 0; head < bias.rows(); ++head) {
+    const float slope = round_to_bf16(spec.alibi_slopes[head]);
+    for (size_t t = 0; t < positions; ++t) {
+      bias.row(head)[t] = round_to_bf16(slope * round_to_bf16(static_cast<float>(t))) * spec.attention_scale;
+    }
+  }
+  return bias;
+}
+
 }  // namespace
 
-TokenBatch make_token_batch(std::span<const SequenceChunk> chunks, const std::optional<RotaryEmbedding>& rope,
+TokenBatch make_token_batch(const DecoderSpec& spec, std::span<const SequenceChunk> chunks,
+                            const std::optional<RotaryEmbedding>& rope,
                             const std::optional<RotaryEmbedding>& rope_sliding, ExecutionContext& context) {
   size_t num_rows = 0;
   for (const SequenceChunk& chunk : chunks) num_rows += chunk.tokens.size();
@@ -45,6 +63,7 @@ TokenBatch make_token_batch(std::span<const SequenceChunk> chunks, const std::op
   };
   if (rope) make_angles(*rope, batch.cos, batch.sin);
   if (rope_sliding) make_angles(*rope_sliding, batch.cos_sliding, batch.sin_sliding);
+  if (spec.alibi_in_bfloat16) batch.score_bias = alibi_in_bfloat16(spec, batch.rows, context);
   return batch;
 }
 

@@ -23,10 +23,12 @@ struct TokenBatch {
   std::span<const SequenceChunk> chunks;
   std::span<const Row> rows;
   MatrixView<float> cos, sin, cos_sliding, sin_sliding;  // [rows, rotary_dims / 2]; empty without rotation
+  MatrixView<float> score_bias;  // [heads, positions]: of ALiBi in bfloat16; empty without
 };
 
 // Room for the tokens in the caches is there (KvCache::reserve).
-TokenBatch make_token_batch(std::span<const SequenceChunk> chunks, const std::optional<RotaryEmbedding>& rope,
+TokenBatch make_token_batch(const DecoderSpec& spec, std::span<const SequenceChunk> chunks,
+                            const std::optional<RotaryEmbedding>& rope,
                             const std::optional<RotaryEmbedding>& rope_sliding, ExecutionContext& context);
 
 // hidden: [rows, hidden_size]: embedding, projection and positions.

@@ -235,8 +235,7 @@ Status configure_falcon(const PretrainedConfig& config, DecoderSpec& spec) {
   if (!alibi) return {};
   spec.names.rotary = false;
   spec.alibi_slopes = alibi_slopes(config.num_attention_heads, 8);
-  // Falcon scales the sum of score and bias, others the score alone.
-  for (float& slope : spec.alibi_slopes) slope *= spec.attention_scale;
+  spec.alibi_in_bfloat16 = true;
   return {};
 }
 

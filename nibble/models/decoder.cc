@@ -101,7 +101,7 @@ Status Decoder::forward_hidden(std::span<const SequenceChunk> chunks, MatrixView
   }
 
   const Arena::Scope scope(context.arena);
-  const TokenBatch batch = make_token_batch(chunks, weights_.rope, weights_.rope_sliding, context);
+  const TokenBatch batch = make_token_batch(spec_, chunks, weights_.rope, weights_.rope_sliding, context);
   const MatrixView<float> hidden = context.arena.take_matrix(num_rows, config_.hidden_size);
   const MatrixView<float> normed = context.arena.take_matrix(num_rows, config_.hidden_size);
   const MatrixView<float> branch = context.arena.take_matrix(num_rows, config_.hidden_size);

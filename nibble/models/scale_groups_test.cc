@@ -125,6 +125,8 @@ TEST(ScaleGroups, OfEveryArchitecture) {
       {"falcon_new",
        {"ln_attn -> self_attention.query_key_value", "ln_mlp -> mlp.dense_h_to_4h", kFalconDown}},
       {"falcon_rw_alibi", {"input_layernorm -> self_attention.query_key_value", kFalconMlp, kFalconDown}},
+      {"falcon_rw_alibi_long",
+       {"input_layernorm -> self_attention.query_key_value", kFalconMlp, kFalconDown}},
       {"glm4", {kQkv, "post_attention_layernorm -> mlp.gate_up_proj", "mlp.gate_up_proj -> mlp.down_proj"}},
       {"gpt2", {"ln_1 -> attn.c_attn", "attn.c_attn -> attn.c_proj", "ln_2 -> mlp.c_fc"}},
       {"gpt_bigcode", {"ln_1 -> attn.c_attn", "ln_2 -> mlp.c_fc", "mlp.act -> mlp.c_proj"}},

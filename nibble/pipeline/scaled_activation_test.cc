@@ -32,6 +32,7 @@ const std::map<std::string, std::string> kScales = {
     {"falcon_7b", "transformer.h.0.mlp.act.scales"},
     {"falcon_new", "transformer.h.0.mlp.act.scales"},
     {"falcon_rw_alibi", "transformer.h.0.mlp.act.scales"},
+    {"falcon_rw_alibi_long", "transformer.h.0.mlp.act.scales"},
     {"gpt_bigcode", "transformer.h.0.mlp.act.scales"},
     {"gpt_neox", "gpt_neox.layers.0.mlp.act.scales"},
     {"gpt_neox_sequential", "gpt_neox.layers.0.mlp.act.scales"},

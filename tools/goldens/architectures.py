@@ -3,7 +3,7 @@
 
   tools/goldens/architectures.py OUT [NAME...]     needs torch and transformers
 
-A model is rounded to bfloat16, saved, read again in float32 and run with eager attention. `config.json` is what
+A model is rounded to bfloat16, saved, read again in float32 and run with eager attention (but see ATTENTION). `config.json` is what
 Transformers 5 writes, `config.v4.json` has the keys of older checkpoints and must give the same logits. The first
 models of the folder (README there) were made in the same way by an older script.
 """
@@ -43,7 +43,15 @@ MODELS = {
     "deepseek_v3_halves": dict(
         DEEPSEEK, model_type="deepseek_v3", q_lora_rank=None, n_shared_experts=1, routed_scaling_factor=2.0,
         norm_topk_prob=False, rope_interleave=False, rope_scaling=yarn(1.2, 0.6), num_nextn_predict_layers=1),
+    # Six heads, whose slopes are no powers of two, and more tokens than bfloat16 counts one by one.
+    "falcon_rw_alibi_long": dict(
+        model_type="falcon", vocab_size=256, hidden_size=96, ffn_hidden_size=96, num_hidden_layers=2, num_attention_heads=6,
+        alibi=True, multi_query=False, new_decoder_architecture=False, parallel_attn=False, bias=True, bos_token_id=1,
+        eos_token_id=2, max_position_embeddings=512),
 }
+LENGTH = {"falcon_rw_alibi_long": 330}  # of the compared sequences; 40 by default
+# Falcon's eager code adds ALiBi twice, once in the mask and once to the scores; this is the default.
+ATTENTION = {"falcon_rw_alibi_long": "sdpa"}
 
 
 def randomise(model, seed):
@@ -82,10 +90,11 @@ def add_prediction_layer(folder, layers, seed):
     save_file({**load_file(path), **added}, path, metadata={"format": "pt"})
 
 
-def open_model(folder):
+def open_model(folder, name):
     logging.set_verbosity_error()  # it names every tensor of a layer that it leaves out
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+        folder, dtype=torch.float32, attn_implementation=ATTENTION.get(name, "eager"),
+        experts_implementation="eager").eval()
 
 
 def make(name, keys, out):
@@ -98,27 +107,28 @@ def make(name, keys, out):
     model.to(torch.bfloat16).save_pretrained(out)
     (out / "generation_config.json").unlink(missing_ok=True)
 
-    ids = torch.randint(0, keys["vocab_size"], (2, 40), generator=torch.Generator().manual_seed(seed + 1))
+    length = LENGTH.get(name, 40)
+    ids = torch.randint(0, keys["vocab_size"], (2, length), generator=torch.Generator().manual_seed(seed + 1))
     with torch.no_grad():
-        model = open_model(out)
+        model = open_model(out, name)
         logits = model(input_ids=ids, use_cache=False).logits
         greedy = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12,
                                 do_sample=False, eos_token_id=None, pad_token_id=0)[:, ids.shape[1]:]
         again = {}
         if keys.get("num_nextn_predict_layers"):
             add_prediction_layer(out, keys["num_hidden_layers"], seed + 2)
-            again["with the layer that predicts more"] = open_model(out)(input_ids=ids, use_cache=False).logits
+            again["with the layer that predicts more"] = open_model(out, name)(input_ids=ids, use_cache=False).logits
         older = {"architectures": [type(model).__name__], **keys, "torch_dtype": "bfloat16",
                  "transformers_version": "4.46.0"}
         with tempfile.TemporaryDirectory() as copy:
             shutil.copytree(out, copy, dirs_exist_ok=True)
             (pathlib.Path(copy) / "config.json").write_text(json.dumps(older))
-            again["with the older config"] = open_model(copy)(input_ids=ids, use_cache=False).logits
+            again["with the older config"] = open_model(copy, name)(input_ids=ids, use_cache=False).logits
     for what, other in again.items():
         assert torch.equal(other, logits), f"{name}: other logits {what}"
     (out / "config.v4.json").write_text(json.dumps(older, indent=2) + "\n")
     save_file({"input_ids": ids.to(torch.int32), "logits": logits[:, -10:].float().contiguous(),
-               "logits_positions": torch.arange(30, 40, dtype=torch.int32),
+               "logits_positions": torch.arange(length - 10, length, dtype=torch.int32),
                "greedy": greedy.to(torch.int32).contiguous()}, out / "goldens.safetensors", metadata={"format": "pt"})
     for file in out.iterdir():
         file.chmod(0o644)

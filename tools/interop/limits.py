@@ -5,7 +5,7 @@ a reader that loads the file without a word and computes something else: it is l
 """
 import dataclasses
 
-FALCON = ("falcon_7b", "falcon_new", "falcon_rw_alibi")
+FALCON = ("falcon_7b", "falcon_new", "falcon_rw_alibi", "falcon_rw_alibi_long")
 GPT_NEOX = ("gpt_neox", "gpt_neox_sequential")
 PHI3 = ("phi3_longrope_long", "phi3_longrope_short")
 # AWQ may divide what the activations of these give (ScaledActivation): `--effort compat` does, as AutoAWQ does.
