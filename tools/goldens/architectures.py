@@ -45,7 +45,7 @@ MODELS = {
         norm_topk_prob=False, rope_interleave=False, rope_scaling=yarn(1.2, 0.6), num_nextn_predict_layers=1),
     # Six heads, whose slopes are no powers of two, and more tokens than bfloat16 counts one by one.
     "falcon_rw_alibi_long": dict(
-        model_type="falcon", vocab_size=256, hidden_size=96, ffn_hidden_size=96, num_hidden_layers=2, num_attention_heads=6,
+        model_type="falcon", vocab_size=256, hidden_size=96, ffn_hidden_size=64, num_hidden_layers=2, num_attention_heads=6,
         alibi=True, multi_query=False, new_decoder_architecture=False, parallel_attn=False, bias=True, bos_token_id=1,
         eos_token_id=2, max_position_embeddings=512),
 }
