@@ -117,6 +117,13 @@ Status write_file(const std::filesystem::path& path, std::string_view text) {
   return file.commit();
 }
 
+Status remove_file(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::remove(path, error);
+  if (!error) return {};
+  return fail(ErrorCode::kUnavailable, "cannot remove it: {}", error.message()).at(path.string());
+}
+
 Status create_folder(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);

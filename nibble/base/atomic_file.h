@@ -36,6 +36,9 @@ class AtomicFile {
 
 Status write_file(const std::filesystem::path& path, std::string_view text);
 
+// A file that is not there is removed already.
+Status remove_file(const std::filesystem::path& path);
+
 // Creates the folder and its parents.
 Status create_folder(const std::filesystem::path& path);
 

@@ -204,12 +204,7 @@ Status remove_descriptions(const fs::path& folder) {
   std::vector<std::string_view> names(kQuantizeConfigFiles.begin(), kQuantizeConfigFiles.end());
   names.emplace_back("config.json");
   for (const std::string_view name : names) {
-    std::error_code error;
-    fs::remove(folder / name, error);
-    if (error) {
-      return fail(ErrorCode::kUnavailable, "cannot remove the earlier model's file: {}", error.message())
-          .at((folder / name).string());
-    }
+    NIBBLE_RETURN_IF_ERROR(remove_file(folder / name));
   }
   return {};
 }

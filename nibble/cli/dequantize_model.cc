@@ -5,7 +5,6 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -41,12 +40,7 @@ Json float_config(Json config, DType dtype, bool head_was_quantized) {
 // What described the codes in older files.
 Status remove_quantize_configs(const std::filesystem::path& folder) {
   for (const char* const name : kQuantizeConfigFiles) {
-    std::error_code error;
-    std::filesystem::remove(folder / name, error);
-    if (error) {
-      return fail(ErrorCode::kUnavailable, "cannot remove it: {}", error.message())
-          .at((folder / name).string());
-    }
+    NIBBLE_RETURN_IF_ERROR(remove_file(folder / name));
   }
   return {};
 }

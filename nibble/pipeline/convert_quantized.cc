@@ -4,7 +4,6 @@
 #include <array>
 #include <functional>
 #include <memory>
-#include <system_error>
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/cancel.h"
@@ -205,12 +204,7 @@ void warn_of_readers(const ConversionPlan& plan) {
 Status write_descriptions(const ModelSource& source, const ConversionPlan& plan, const fs::path& folder) {
   NIBBLE_RETURN_IF_ERROR(copy_model_texts(source.files, folder));
   for (const std::string_view name : kOldDescriptions) {
-    std::error_code error;
-    fs::remove(folder / name, error);
-    if (error) {
-      return fail(ErrorCode::kUnavailable, "cannot remove it: {}", error.message())
-          .at((folder / name).string());
-    }
+    NIBBLE_RETURN_IF_ERROR(remove_file(folder / name));
   }
   Json config = source.config.json;
   config.erase("_pre_quantization_dtype");

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <set>
-#include <system_error>
 
 #include "nibble/base/atomic_file.h"
 #include "nibble/base/sha256.h"
@@ -110,12 +109,7 @@ Status remove_old_descriptions(const fs::path& folder, const std::set<std::strin
   names.emplace_back("quant_log.csv");
   for (const std::string_view name : names) {
     if (written.contains(name)) continue;
-    std::error_code error;
-    fs::remove(folder / name, error);
-    if (error) {
-      return fail(ErrorCode::kUnavailable, "cannot remove the earlier model's file: {}", error.message())
-          .at((folder / name).string());
-    }
+    NIBBLE_RETURN_IF_ERROR(remove_file(folder / name));
   }
   return {};
 }
