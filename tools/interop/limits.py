@@ -49,6 +49,9 @@ LIMITS = (
           "GPTQModel 7.7 has no definition of it"),
     Limit(("qwen2_sliding",), ("awq",), "autoawq", "",
           "Transformers 4.51, with which AutoAWQ runs, applies the sliding window to every layer, not from max_window_layers on"),
+    Limit(("qwen3_moe",), ("awq",), "autoawq", "AssertionError",
+          "AutoAWQ looks for the words of modules_to_not_convert in names inside a block, and a dense block's mlp.gate_proj"
+          " has the router's mlp.gate in it: models with both cannot be described to it"),
     Limit(("phi", "gemma3_text", "cohere2", "glm4", "gpt2", "granite", "nemotron", "olmo", "olmo2", "qwen2_moe"), ("awq",),
           "autoawq", "isn't supported yet", "AutoAWQ 0.2.9 has no definition of it"),
     Limit(("deepseek_v2", "smollm3"), ("awq",), "autoawq", "does not recognize this architecture",
