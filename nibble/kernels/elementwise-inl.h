@@ -56,12 +56,24 @@ inline F32 gelu_tanh(F32 x) {
   return mul(mul(set1(0.5f), x), add(set1(1.f), tanh(inner)));
 }
 
-// No vector form of erf: models with the exact GELU are few and it is a small part of their time.
+// x Phi(x), where Phi(-|x|) = erfc(|x| / sqrt 2) / 2 = e^(-x^2 / 2) P(1 / (1 + 0.34 |x|)) / 2. P is fitted to
+// within 3e-8 for |x| <= 14, behind which float32 has nothing left; as a product, small values keep their
+// digits.
 inline F32 gelu(F32 x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (float& v : lanes) v = 0.5f * v * (1.f + std::erf(v * 0.70710678f));
-  return load(lanes);
+  const F32 size = min(max(sub(set1(0.f), x), x), set1(14.f));
+  const F32 t = div(set1(1.f), fmadd(set1(0.34f), size, set1(1.f)));
+  F32 p = set1(-0.05224141f);
+  p = fmadd(p, t, set1(0.279001f));
+  p = fmadd(p, t, set1(-0.5462692f));
+  p = fmadd(p, t, set1(0.40436903f));
+  p = fmadd(p, t, set1(-0.08943912f));
+  p = fmadd(p, t, set1(0.23071913f));
+  p = fmadd(p, t, set1(0.23039515f));
+  p = fmadd(p, t, set1(0.27222443f));
+  p = fmadd(p, t, set1(0.271241f));
+  const F32 half = mul(set1(0.5f), size);
+  const F32 tail = mul(mul(half, mul(p, t)), exp(sub(set1(0.f), mul(half, size))));
+  return sub(max(set1(0.f), x), tail);
 }
 
 inline F32 apply(Activation activation, F32 x) {
@@ -73,9 +85,9 @@ inline F32 apply(Activation activation, F32 x) {
     case Activation::kGeluTanh:
       return gelu_tanh(x);
     case Activation::kRelu:
-      return max(x, set1(0.f));
+      return max(set1(0.f), x);  // in this order it keeps a NaN
     case Activation::kRelu2: {
-      const F32 positive = max(x, set1(0.f));
+      const F32 positive = max(set1(0.f), x);
       return mul(positive, positive);
     }
   }

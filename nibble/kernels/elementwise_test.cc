@@ -99,6 +99,7 @@ double reference_activation(Activation activation, double x) {
 TEST_P(ElementwiseTest, ActivationsAgreeWithDoublesOverTheirWholeRange) {
   std::vector<float> x;
   for (float v = -100.f; v <= 100.f; v += 0.37f) x.push_back(v);
+  for (float v = -15.f; v <= 15.f; v += 0.013f) x.push_back(v);
   for (const float v : {0.f, -0.f, 1e-30f, -1e-30f, 1e30f, -1e30f, 88.f, -88.f}) x.push_back(v);
   for (const Activation activation :
        {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
@@ -113,6 +114,29 @@ TEST_P(ElementwiseTest, ActivationsAgreeWithDoublesOverTheirWholeRange) {
       EXPECT_NEAR(y[i], expected, tolerance + 1e-36)
           << "x=" << x[i] << " activation " << static_cast<int>(activation);
     }
+  }
+}
+
+// Where erf is near -1, the usual formula has no digit left.
+TEST_P(ElementwiseTest, GeluKeepsTheDigitsOfSmallValues) {
+  std::vector<float> x;
+  for (float v = -12.f; v < 0; v += 0.01f) x.push_back(v);
+  std::vector<float> y(x.size());
+  activate(Activation::kGelu, x.data(), x.size(), y.data(), GetParam());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double expected = 0.5 * x[i] * std::erfc(-x[i] / std::sqrt(2.0));
+    // What x^2 / 2 loses counts as often as it is large.
+    EXPECT_NEAR(y[i] / expected, 1, 0x1p-20 + x[i] * x[i] * 0x1p-24) << "x=" << x[i];
+  }
+}
+
+TEST_P(ElementwiseTest, ActivationsKeepNaN) {
+  const std::vector<float> x(5, std::nanf(""));
+  for (const Activation activation :
+       {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu, Activation::kRelu2}) {
+    std::vector<float> y(x.size());
+    activate(activation, x.data(), x.size(), y.data(), GetParam());
+    for (const float v : y) EXPECT_TRUE(std::isnan(v)) << static_cast<int>(activation);
   }
 }
 

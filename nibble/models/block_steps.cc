@@ -10,8 +10,6 @@
 namespace nibble {
 namespace {
 
-constexpr size_t kGeluColumns = 2048;  // some 20 us
-
 // Row `index` of a floating tensor [rows, width], times scale.
 void copy_row(const Tensor& tensor, size_t index, float scale, std::span<float> out) {
   load_floats(tensor, index * out.size(), out.size(), out.data());
@@ -90,23 +88,16 @@ void embed_tokens(const DecoderSpec& spec, const DecoderWeights& weights, const 
 
 void activate_rows(kernels::Activation activation, MatrixView<const float> gate, MatrixView<float> values,
                    ExecutionContext& context) {
-  // The error function takes so long that threads share a single row.
-  const bool shares_rows = activation == kernels::Activation::kGelu && values.rows() < kRowsPerTask;
-  const size_t most = shares_rows ? kGeluColumns : std::max<size_t>(1, values.cols());
-  const size_t pieces = (values.cols() + most - 1) / most;  // of a row
-  context.pool.parallel_for(
-      values.rows() * pieces, shares_rows ? 1 : kRowsPerTask, [&](size_t begin, size_t end, size_t) {
-        for (size_t i = begin; i < end; ++i) {
-          const size_t first = i % pieces * most;
-          const size_t count = std::min(most, values.cols() - first);
-          float* const row = values.row(i / pieces) + first;
-          if (gate.data() != nullptr) {
-            kernels::activate_and_multiply(activation, gate.row(i / pieces) + first, row, count, row);
-          } else {
-            kernels::activate(activation, row, count, row);
-          }
-        }
-      });
+  context.pool.parallel_for(values.rows(), kRowsPerTask, [&](size_t begin, size_t end, size_t) {
+    for (size_t r = begin; r < end; ++r) {
+      float* const row = values.row(r);
+      if (gate.data() != nullptr) {
+        kernels::activate_and_multiply(activation, gate.row(r), row, values.cols(), row);
+      } else {
+        kernels::activate(activation, row, values.cols(), row);
+      }
+    }
+  });
 }
 
 void divide_columns(std::span<const float> divisors, MatrixView<float> values, ExecutionContext& context) {
