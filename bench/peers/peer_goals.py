@@ -50,6 +50,8 @@ GOALS = [
     Goal("decode / GPTQModel", "135M", "tg1", "nibble gptq", "gptqmodel", 4.5),
     Goal("decode / GPTQModel", "1.1B", "tg1", "nibble gptq", "gptqmodel", 2.1),
     *(Goal("prefill / llama.cpp Q4_0", shape, "pp512", "nibble gptq", Q4_0, 2.6) for shape in ("135M", "1.1B")),
+    Goal("prefill / OpenVINO GenAI int4", "135M", "pp512", "nibble gptq", "openvino int4", 1.2),
+    Goal("prefill / OpenVINO GenAI int4", "1.1B", "pp512", "nibble gptq", "openvino int4", 1.5),
     Goal("prefill: share of the int8 peak", "1.1B", "pp512", "nibble gptq", limit=0.60, field="arithmetic"),
     *(Goal(f"decode of {batch} sequences / llama.cpp Q4_0", shape, f"tg1b{batch}", "nibble gptq", Q4_0, 2.2)
       for shape in ("135M", "1.1B") for batch in (4, 8)),

@@ -7,11 +7,14 @@ instead, says {"first": true}, and ends.
 import argparse
 import json
 import os
+import random
 import re
 import sys
+import time
 import typing
 
 FIRST_PROMPT = 32  # tokens before the first one that is made
+PROMPT = 16  # tokens before those that are decoded
 
 
 class Test(typing.NamedTuple):
@@ -64,3 +67,32 @@ def serve(say, run):
             say(seconds=run(test), tokens=test.tokens * test.batch)
         except Exception as error:  # of somebody else's library: any kind
             say(error=f"{type(error).__name__}: {error}"[:300])
+
+
+def serve_generate(say, generate, first, ready):
+    """For libraries that only generate. generate(ids, new_tokens): rows of ids, each continued greedily by so many.
+
+    The time of the prompt is taken out of decoding. ready: what to say of the library, once the model is there.
+    """
+    def seconds(rows, length, new_tokens):
+        choose = random.Random(0)
+        ids = [[choose.randrange(300, 8000) for _ in range(length)] for _ in range(rows)]
+        begin = time.perf_counter()
+        generate(ids, new_tokens)
+        return time.perf_counter() - begin
+
+    if first:
+        seconds(1, FIRST_PROMPT, 1)
+        say(first=True)
+        os._exit(0)  # how long Python takes to end is not the question
+    say(**ready)
+    seconds(1, PROMPT, 4)  # warms up
+
+    def run(test):
+        if test.kind == "pp":
+            return seconds(1, test.depth + test.tokens, 1) - (seconds(1, test.depth, 1) if test.depth else 0)
+        length = max(PROMPT, test.depth)
+        prompt = min(seconds(test.batch, length, 1) for _ in range(2))
+        return seconds(test.batch, length, test.tokens + 1) - prompt
+
+    serve(say, run)
