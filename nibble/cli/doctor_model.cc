@@ -31,7 +31,7 @@ constexpr Word kWeights[] = {{"int", "integer codes"},
                              {"bf16", "bfloat16 weights as they are stored"},
                              {"reference", "plain loops with sums in double: --backend auto is faster"}};
 constexpr Word kArithmetic[] = {{"-a8-", " times activations in int8"},
-                                {"-a16-", " times activations in two rows of int8"},
+                                {"-a16-", " times activations in int16, as two rows of int8"},
                                 {"-f32-", ", dequantized, times activations in float32"},
                                 {"-bf16-", ", dequantized, times activations in bfloat16"}};
 

@@ -18,7 +18,7 @@
 namespace nibble::kernels {
 namespace {
 
-constexpr float kTiny = 1e-30f;  // 127 / kTiny is still finite
+constexpr float kTiny = 1e-30f;  // what a code can be, divided by it, is still finite
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 // Of the root mean square of what is left without the largest inputs.
 constexpr double kSpikyRounding = 0.017;
@@ -35,12 +35,15 @@ struct Step {
   float scale;
 };
 
-Step step_of(uint32_t largest_bits) {
+constexpr float kLargest8 = 127.f;
+constexpr float kLargest16 = 127.f * 256.f;  // so that the high byte is within -127 to 127
+
+Step step_of(uint32_t largest_bits, float largest_code = kLargest8) {
   const float absmax = std::bit_cast<float>(largest_bits);
   if (!std::isfinite(absmax)) return {0.f, kNaN};
   if (absmax < kTiny) return {0.f, 0.f};
   // In two roundings, as PyTorch divides a number by a tensor: bitsandbytes' codes depend on it.
-  return {1.f / absmax * 127.f, absmax / 127.f};
+  return {1.f / absmax * largest_code, absmax / largest_code};
 }
 
 // Of a span's codes.
@@ -64,6 +67,25 @@ CodeSums quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8
     sums.squares += code * code;
   }
   return sums;
+}
+
+// The sum of the codes.
+int32_t quantize_span_16_scalar(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
+                                float* scale) {
+  const size_t count = blocks * kBlockInputs;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  const Step step = step_of(largest, kLargest16);
+  *scale = step.scale;
+  int32_t sum = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t code = step.inverse == 0.f ? 0 : static_cast<int32_t>(std::nearbyintf(x[i] * step.inverse));
+    const size_t place = form == CodeForm::kBytes ? i : interleaved(i);
+    high[place] = static_cast<int8_t>((code + 128) >> 8);
+    low[place] = static_cast<int8_t>(code - 256 * ((code + 128) >> 8));
+    sum += code;
+  }
+  return sum;
 }
 
 void span_residual_scalar(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
@@ -116,14 +138,27 @@ NIBBLE_INLINE uint32_t largest_lane(__m256i v) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0xB1))));
 }
 
-// 32 rounded floats as bytes in order; they are within -127 to 127.
-NIBBLE_INLINE __m256i to_bytes(const __m256 v[4]) {
-  const __m256i a = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
-  const __m256i b = _mm256_packs_epi32(_mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]));
-  // Packing works within 128-bit halves: dwords now hold inputs 0 8 16 24 4 12 20 28 (times four).
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
+// 16 bits each, in the order that packing leaves within 128-bit halves.
+struct Words {
+  __m256i first, second;
+};
+NIBBLE_INLINE Words to_words(const __m256 v[4]) {
+  return {_mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1])),
+          _mm256_packs_epi32(_mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]))};
 }
+// Words within -128 to 127 as bytes in the order of the floats.
+NIBBLE_INLINE __m256i to_bytes(const Words& w) {
+  // Dwords hold inputs 0 8 16 24 4 12 20 28 (times four) after packing.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(w.first, w.second), order);
+}
+NIBBLE_INLINE __m256i high_byte(__m256i words) {
+  return _mm256_srai_epi16(_mm256_add_epi16(words, _mm256_set1_epi16(128)), 8);
+}
+NIBBLE_INLINE __m256i low_byte(__m256i words) { return _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8); }
+
+// 32 rounded floats as bytes in order; they are within -127 to 127.
+NIBBLE_INLINE __m256i to_bytes(const __m256 v[4]) { return to_bytes(to_words(v)); }
 
 // 1 * code in pairs, pairs in dwords.
 NIBBLE_INLINE __m256i sums_of_four(__m256i bytes) {
@@ -142,20 +177,59 @@ NIBBLE_INLINE int32_t sum_of_lanes(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
 }
 
-CodeSums quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+NIBBLE_INLINE uint32_t largest_magnitude_bits(const float* x, size_t count) {
   __m256i largest = _mm256_setzero_si256();
-  for (size_t i = 0; i < blocks * kBlockInputs; i += 8) {
+  for (size_t i = 0; i < count; i += 8) {
     largest = _mm256_max_epu32(largest, magnitudes(_mm256_loadu_ps(x + i)));
   }
-  const Step step = step_of(largest_lane(largest));
+  return largest_lane(largest);
+}
+
+// The order of activations where codes are not bytes.
+NIBBLE_INLINE __m256i interleave(__m256i bytes) {
+  return _mm256_shuffle_epi8(bytes, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
+                                                     0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+}
+
+NIBBLE_INLINE void store_in_order(int8_t* out, __m256i bytes, CodeForm form) {
+  if (form != CodeForm::kBytes) bytes = interleave(bytes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+}
+
+int32_t quantize_span_16_avx2(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
+                              float* scale) {
+  const size_t count = blocks * kBlockInputs;
+  const Step step = step_of(largest_magnitude_bits(x, count), kLargest16);
+  *scale = step.scale;
+  if (step.inverse == 0.f) {
+    std::memset(high, 0, count);
+    std::memset(low, 0, count);
+    return 0;
+  }
+  const __m256 inverse = _mm256_set1_ps(step.inverse);
+  const __m256i one = _mm256_set1_epi16(1);
+  __m256i sums = _mm256_setzero_si256();
+  for (size_t b = 0; b < count; b += kBlockInputs) {
+    __m256 v[4];
+    NIBBLE_UNROLL
+    for (size_t i = 0; i < 4; ++i) v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b + 8 * i), inverse);
+    const Words words = to_words(v);
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words.first, one));
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words.second, one));
+    store_in_order(high + b, to_bytes(Words{high_byte(words.first), high_byte(words.second)}), form);
+    store_in_order(low + b, to_bytes(Words{low_byte(words.first), low_byte(words.second)}), form);
+  }
+  return sum_of_lanes(sums);
+}
+
+CodeSums quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+  const Step step = step_of(largest_magnitude_bits(x, blocks * kBlockInputs));
   *scale = step.scale;
   if (step.inverse == 0.f) {
     std::memset(codes, 0, blocks * kBlockInputs);
     return {0, 0};
   }
   const __m256 inverse = _mm256_set1_ps(step.inverse);
-  const __m256i order = _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15,  //
-                                         0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
   __m256i sums = _mm256_setzero_si256();
   __m256i squares = _mm256_setzero_si256();
   for (size_t b = 0; b < blocks; ++b) {
@@ -163,11 +237,10 @@ CodeSums quantize_span_avx2(const float* x, size_t blocks, CodeForm form, int8_t
     NIBBLE_UNROLL
     for (size_t i = 0; i < 4; ++i)
       v[i] = _mm256_mul_ps(_mm256_loadu_ps(x + b * kBlockInputs + 8 * i), inverse);
-    __m256i bytes = to_bytes(v);
+    const __m256i bytes = to_bytes(v);
     sums = _mm256_add_epi32(sums, sums_of_four(bytes));
     squares = _mm256_add_epi32(squares, squares_of_four(bytes));
-    if (form != CodeForm::kBytes) bytes = _mm256_shuffle_epi8(bytes, order);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + b * kBlockInputs), bytes);
+    store_in_order(codes + b * kBlockInputs, bytes, form);
   }
   return {sum_of_lanes(sums), sum_of_lanes(squares)};
 }
@@ -267,12 +340,39 @@ NIBBLE_INLINE int32x4_t add_bytes(int32x4_t sums, int8x16_t bytes) {
   return vpadalq_s16(sums, vpaddlq_s8(bytes));
 }
 
-CodeSums quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+NIBBLE_INLINE uint32_t largest_magnitude_bits(const float* x, size_t count) {
   uint32x4_t largest = vdupq_n_u32(0);
-  for (size_t i = 0; i < blocks * kBlockInputs; i += 4) {
-    largest = vmaxq_u32(largest, magnitudes(vld1q_f32(x + i)));
+  for (size_t i = 0; i < count; i += 4) largest = vmaxq_u32(largest, magnitudes(vld1q_f32(x + i)));
+  return vmaxvq_u32(largest);
+}
+
+int32_t quantize_span_16_neon(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
+                              float* scale) {
+  const size_t count = blocks * kBlockInputs;
+  const Step step = step_of(largest_magnitude_bits(x, count), kLargest16);
+  *scale = step.scale;
+  if (step.inverse == 0.f) {
+    std::memset(high, 0, count);
+    std::memset(low, 0, count);
+    return 0;
   }
-  const Step step = step_of(vmaxvq_u32(largest));
+  constexpr uint8_t kOrder[2][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {0, 2, 4, 6, 1, 3, 5, 7}};
+  const uint8x8_t order = vld1_u8(kOrder[form == CodeForm::kBytes ? 0 : 1]);
+  int32x4_t sums = vdupq_n_s32(0);
+  for (size_t i = 0; i < count; i += 8) {
+    const int32x4_t first = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), step.inverse));
+    const int32x4_t second = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4), step.inverse));
+    const int16x8_t codes = vcombine_s16(vmovn_s32(first), vmovn_s32(second));
+    sums = vpadalq_s16(sums, codes);
+    vst1_s8(high + i,
+            vtbl1_s8(vshrn_n_s16(vaddq_s16(codes, vdupq_n_s16(128)), 8), vreinterpret_s8_u8(order)));
+    vst1_s8(low + i, vtbl1_s8(vmovn_s16(codes), vreinterpret_s8_u8(order)));
+  }
+  return vaddvq_s32(sums);
+}
+
+CodeSums quantize_span_neon(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
+  const Step step = step_of(largest_magnitude_bits(x, blocks * kBlockInputs));
   *scale = step.scale;
   if (step.inverse == 0.f) {
     std::memset(codes, 0, blocks * kBlockInputs);
@@ -319,6 +419,8 @@ namespace nibble::kernels {
 namespace {
 
 using QuantizeSpan = CodeSums (*)(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale);
+using QuantizeSpan16 = int32_t (*)(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
+                                   float* scale);
 
 QuantizeSpan quantize_span_for(CpuTarget target) {
 #if NIBBLE_X86
@@ -328,6 +430,16 @@ QuantizeSpan quantize_span_for(CpuTarget target) {
 #endif
   static_cast<void>(target);
   return quantize_span_scalar;
+}
+
+QuantizeSpan16 quantize_span_16_for(CpuTarget target) {
+#if NIBBLE_X86
+  if (target != CpuTarget::kScalar) return quantize_span_16_avx2;
+#elif NIBBLE_ARM
+  if (target != CpuTarget::kScalar) return quantize_span_16_neon;
+#endif
+  static_cast<void>(target);
+  return quantize_span_16_scalar;
 }
 
 }  // namespace
@@ -355,6 +467,24 @@ bool quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out,
     out.sums[g] = sum;
   }
   return rounding > kSpikyRounding * kSpikyRounding * rest;
+}
+
+void quantize_inputs_16(const float* x, const Strips& w, const QuantizedToken& out, int8_t* low,
+                        CpuTarget target) {
+  const QuantizeSpan16 quantize_span = quantize_span_16_for(target);
+  size_t span = 0;
+  size_t block = 0;
+  for (size_t g = 0; g < w.group_ends.size(); ++g) {
+    float sum = 0.f;
+    for (; span < w.group_ends[g]; ++span) {
+      const size_t i = block * kBlockInputs;
+      const size_t blocks = w.span_ends[span] - block;
+      const int32_t codes = quantize_span(x + i, blocks, w.form, out.codes + i, low + i, out.scales + span);
+      sum += out.scales[span] * static_cast<float>(codes);
+      block = w.span_ends[span];
+    }
+    out.sums[g] = sum;
+  }
 }
 
 void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,

@@ -32,8 +32,13 @@ struct QuantizedToken {
 bool quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out,
                      CpuTarget target = cpu_target());
 
-// What the codes leave of x: x - scale * code, in out. Quantized again, it gives a second row of codes, and
-// both together 16 bits. x, out: [num_blocks * kBlockInputs]; out may be x.
+// The same with 16 bits: scale = max|x| / 32512, code = rne(x / scale) = 256 * high + low, the high bytes in
+// out.codes, the low ones, -128 to 127, in `low`, in the same order. Spans of w: kMostBlocksOf16Bits at most.
+void quantize_inputs_16(const float* x, const Strips& w, const QuantizedToken& out, int8_t* low,
+                        CpuTarget target = cpu_target());
+
+// What the codes leave of x: x - scale * code, in out. Quantized again, it gives a second row of codes. x,
+// out: [num_blocks * kBlockInputs]; out may be x.
 void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,
                            CpuTarget target = cpu_target());
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <string>
 #include <vector>
@@ -33,7 +34,12 @@ struct Token {
   bool quantize(const std::vector<float>& x, CpuTarget target) {
     return quantize_inputs(x.data(), shape, out(), target);
   }
+  void quantize_16(const std::vector<float>& x, CpuTarget target) {
+    low.assign(codes.size(), 99);
+    quantize_inputs_16(x.data(), shape, out(), low.data(), target);
+  }
   std::vector<int8_t> codes;
+  std::vector<int8_t> low;  // of 16 bits
   std::vector<float> scales;
   std::vector<float> sums;
   std::vector<uint32_t> span_ends;
@@ -108,6 +114,56 @@ TEST_P(QuantizeInputsTest, SpikyIsWhoseRestTheRoundingDrowns) {
   Token token(1);
   EXPECT_FALSE(token.quantize(std::vector<float>(kBlockInputs, 0.f), GetParam()));
   EXPECT_FALSE(token.quantize(std::vector<float>(kBlockInputs, std::nanf("")), GetParam()));
+}
+
+TEST_P(QuantizeInputsTest, SixteenBitsLoseHalfAStep) {
+  constexpr uint32_t kBlocks = 9;
+  std::vector<float> x = random_inputs(1, kBlocks * kBlockInputs, 3);
+  x[5] = 1.f;  // the largest of its span, whose code has low byte 0
+  for (const CodeForm form : {CodeForm::kBytes, CodeForm::kNibbles}) {
+    for (const uint32_t span_blocks : {1u, 4u}) {
+      Token token(kBlocks, form, span_blocks);
+      token.quantize_16(x, GetParam());
+      double sum = 0;
+      for (size_t i = 0; i < x.size(); ++i) {
+        const size_t at = form == CodeForm::kBytes ? i : i / 8 * 8 + i % 8 / 2 + i % 2 * 4;
+        const int code = 256 * token.codes[at] + token.low[at];
+        const double scale = token.scales[i / kBlockInputs / span_blocks];
+        EXPECT_LE(std::abs(code), 127 * 256);
+        EXPECT_NEAR(code * scale, x[i], scale * (0.5 + 32512 * 3 * 0x1p-24)) << i;
+        sum += code * scale;
+      }
+      EXPECT_NEAR(token.sums[0], sum, 1e-5 * std::fabs(sum) + 1e-4);
+    }
+  }
+}
+
+TEST_P(QuantizeInputsTest, SixteenBitsGiveTheBytesOfTheScalarTarget) {
+  std::vector<float> x = random_inputs(1, 20 * kBlockInputs, 8);
+  x[70] = std::numeric_limits<float>::infinity();
+  x[200] = 3e38f;
+  for (size_t i = 320; i < 352; ++i) x[i] = 1e-38f;
+  for (const CodeForm form : {CodeForm::kBytes, CodeForm::kNibbles}) {
+    for (const uint32_t span_blocks : {1u, 3u, 4u}) {
+      Token token(20, form, span_blocks);
+      Token scalar(20, form, span_blocks);
+      token.quantize_16(x, GetParam());
+      scalar.quantize_16(x, CpuTarget::kScalar);
+      EXPECT_EQ(token.codes, scalar.codes);
+      EXPECT_EQ(token.low, scalar.low);
+      for (size_t i = 0; i < token.scales.size(); ++i) {
+        EXPECT_TRUE(token.scales[i] == scalar.scales[i] ||
+                    (std::isnan(token.scales[i]) && std::isnan(scalar.scales[i])));
+      }
+      EXPECT_TRUE(std::isnan(token.sums[0]) && std::isnan(scalar.sums[0]));
+    }
+  }
+  x[70] = 0.f;
+  Token token(20);
+  Token scalar(20);
+  token.quantize_16(x, GetParam());
+  scalar.quantize_16(x, CpuTarget::kScalar);
+  EXPECT_EQ(token.sums, scalar.sums);
 }
 
 TEST_P(QuantizeInputsTest, CodesOfTheResidualAddEightBits) {

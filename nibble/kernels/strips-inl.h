@@ -8,8 +8,10 @@
 //             join(a, b)  bits 0 1 4 5 of a, 2 3 6 7 of b
 //             lookup_low, lookup_high(table, codes)  what a table of 16 has for the low, the high half
 //             broadcast_four(activations): to each lane
-//   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), floats(); no
+//   Sum<Form> exact sums of a span: clear(), add(codes, activations), end_block(), integers(); no
 //             constructor, since implicit functions do not get the region's instruction set
+//   Integers  of 32 bits: high_and_low(high, low)  256 * high + low
+//             floats(integers)
 //             centred(codes, j): byte j of each lane, less 128, as floats
 //   Floats    zero, broadcast, load(float*), load_half, load_bytes, store, add, mul, fma, negative_fma
 //   prefetch (to the L2 cache), prefetch_near (to the L1 cache)
@@ -116,11 +118,19 @@ NIBBLE_INLINE void store_zeros(float* totals, std::index_sequence<i...>) {
   (Simd::store(totals + i * Simd::kLanes, Simd::zero()), ...);
 }
 
-// sums += scale of the span * dots
-template <size_t M, class Sum, size_t... i>
+// Of a token whose rows (P of them) begin at dots.
+template <size_t P, class Sum>
+NIBBLE_INLINE typename Simd::Floats token_dot(const Sum* dots) {
+  if constexpr (P == 1) return Simd::floats(dots->integers());
+  return Simd::floats(Simd::high_and_low(dots[0].integers(), dots[P - 1].integers()));
+}
+
+// sums += scale of the span * dots, for T tokens of P rows.
+template <size_t T, size_t P, class Sum, size_t... i>
 NIBBLE_INLINE void add_span(const Sum* dots, const float* scales, size_t scale_stride,
                             typename Simd::Floats* sums, std::index_sequence<i...>) {
-  ((sums[i] = Simd::fma(Simd::broadcast(scales[i % M * scale_stride]), dots[i].floats(), sums[i])), ...);
+  ((sums[i] = Simd::fma(Simd::broadcast(scales[i % T * scale_stride]), token_dot<P>(dots + i * P), sums[i])),
+   ...);
 }
 
 // The next four inputs of row m.
@@ -178,43 +188,44 @@ NIBBLE_INLINE typename Simd::Floats with_group(const GroupScale& group, bool has
   return Simd::fma(group.scale, Simd::negative_fma(group.shift, input_sum, sum), total);
 }
 
-// Adds the sums of group g to the totals.
-template <size_t S, size_t M>
+// Adds the sums of group g to the totals of T tokens, of which at.row / P is the first.
+template <size_t S, size_t T, size_t P>
 NIBBLE_INLINE void add_group(const Strips& w, const TilePlace& at, size_t g, const QuantizedInputs& x,
                              const typename Simd::Floats* sums, float* totals) {
   const size_t num_groups = w.group_ends.size();
-  const float* const input_sums = x.sums + at.row * num_groups + g;
+  const float* const input_sums = x.sums + at.row / P * num_groups + g;
   const bool has_offsets = w.offsets != nullptr;
   NIBBLE_UNROLL
   for (size_t s = 0; s < S; ++s) {
     const GroupScale group =
         group_scale(w, ((at.strip + s) * num_groups + g) * kStripOutputs + at.lane, has_offsets);
     NIBBLE_UNROLL
-    for (size_t m = 0; m < M; ++m) {
-      const size_t t = (s * M + m) * Simd::kLanes;
-      Simd::store(totals + t,
-                  with_group(group, has_offsets, sums[s * M + m], Simd::broadcast(input_sums[m * num_groups]),
-                             Simd::load(totals + t)));
+    for (size_t t = 0; t < T; ++t) {
+      float* const total = totals + (s * T + t) * Simd::kLanes;
+      Simd::store(total, with_group(group, has_offsets, sums[s * T + t],
+                                    Simd::broadcast(input_sums[t * num_groups]), Simd::load(total)));
     }
   }
 }
 
-// S strips for M rows. Dot products and the sums of a group fill the registers; totals are touched once per
-// group and live in the L1 cache.
-// totals: [S][M][kLanes]
-template <Form F, size_t S, size_t M>
+// S strips for M rows, P of a token. Dot products and the sums of a group fill the registers; totals are
+// touched once per group and live in the L1 cache.
+// totals: [S][M / P][kLanes]
+template <Form F, size_t S, size_t M, size_t P>
 void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float* totals) {
   typename Simd::Codes table = {};
   if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
   const uint8_t* codes = at.codes + 4 * at.lane;
   const int8_t* inputs = x.codes + at.row * x.stride;
-  const float* const scales = x.scales + at.row * x.scale_stride;
-  store_zeros(totals, Places<S, M>());
+  constexpr size_t kTokens = M / P;
+  using Tokens = Places<S, kTokens>;
+  const float* const scales = x.scales + at.row / P * x.scale_stride;
+  store_zeros(totals, Tokens());
   size_t span = 0;
   size_t block = 0;
   for (size_t g = 0; g < w.group_ends.size(); ++g) {
-    typename Simd::Floats sums[S * M];
-    set_zero(sums, Places<S, M>());
+    typename Simd::Floats sums[S * kTokens];
+    set_zero(sums, Tokens());
     for (; span < w.group_ends[g]; ++span) {
       typename Simd::template Sum<F> dots[S * M];
       clear(dots, Places<S, M>());
@@ -223,9 +234,9 @@ void tile(const Strips& w, const TilePlace& at, const QuantizedInputs& x, float*
         codes += lines_per_block(F) * kLineBytes;
         inputs += kBlockInputs;
       }
-      add_span<M>(dots, scales + span, x.scale_stride, sums, Places<S, M>());
+      add_span<kTokens, P>(dots, scales + span, x.scale_stride, sums, Tokens());
     }
-    add_group<S, M>(w, at, g, x, sums, totals);
+    add_group<S, kTokens, P>(w, at, g, x, sums, totals);
   }
 }
 
@@ -236,23 +247,19 @@ NIBBLE_INLINE void store_outputs(typename Simd::Floats values, size_t count, flo
   std::memcpy(out, lanes, count * sizeof(float));
 }
 
-// S strips for the rows [at.row, end), of which M at a time; returns where the rest begins.
-template <Form F, size_t S, size_t M>
+// S strips for the rows [at.row, end), of which M at a time, P of a token; returns where the rest begins.
+template <Form F, size_t S, size_t M, size_t P>
 size_t tiles_of(const Strips& w, TilePlace at, size_t end, const QuantizedInputs& x, MatrixView<float> y) {
   for (; at.row + M <= end; at.row += M) {
     for (at.lane = 0; at.lane < kStripOutputs; at.lane += Simd::kLanes) {
-      alignas(64) float totals[S * M * Simd::kLanes];
-      tile<F, S, M>(w, at, x, totals);
+      alignas(64) float totals[S * (M / P) * Simd::kLanes];
+      tile<F, S, M, P>(w, at, x, totals);
       for (size_t s = 0; s < S; ++s) {
         const size_t first = (at.strip + s) * kStripOutputs + at.lane;
         if (first >= w.out_features) continue;
-        const float* total = totals + s * M * Simd::kLanes;
-        for (size_t m = 0; m < M; m += x.rows_per_token) {
-          typename Simd::Floats output = Simd::load(total);
-          if (x.rows_per_token == 2) output = Simd::add(output, Simd::load(total + Simd::kLanes));
-          store_outputs(output, w.out_features - first,
-                        y.row((at.row + m) / x.rows_per_token) + first - at.origin * kStripOutputs);
-          total += x.rows_per_token * Simd::kLanes;
+        for (size_t t = 0; t < M / P; ++t) {
+          store_outputs(Simd::load(totals + (s * (M / P) + t) * Simd::kLanes), w.out_features - first,
+                        y.row(at.row / P + t) + first - at.origin * kStripOutputs);
         }
       }
     }
@@ -260,20 +267,26 @@ size_t tiles_of(const Strips& w, TilePlace at, size_t end, const QuantizedInputs
   return at.row;
 }
 
-// All rows: as many as fit the registers at a time, and the rest in smaller tiles. Both rows of a token are
-// in one tile: only the last tile may be of one row.
-template <Form F, size_t S>
+// All rows, P of a token: as many as fit the registers at a time, and the rest in smaller tiles.
+template <Form F, size_t S, size_t P>
 void strip_rows(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
-  constexpr size_t kMost = Simd::kRows;
-  static_assert(kMost == 4 || kMost == 6);
-  if constexpr (kMost > 4) {
+  // Two rows of a token share a sum.
+  constexpr size_t kMost = P == 2 && Simd::kRows == 6 ? 8 : Simd::kRows;
+  static_assert(kMost == 4 || kMost == 6 || kMost == 8);
+  if constexpr (kMost == 8) at.row = tiles_of<F, S, kMost, P>(w, at, x.rows, x, y);
+  if constexpr (kMost == 6) {
     // Two tiles of 4 are faster than one of 6 and one of 2.
     const size_t rest = x.rows >= 8 && x.rows % kMost == 2 ? 8 : x.rows % kMost;
-    at.row = tiles_of<F, S, kMost>(w, at, x.rows - rest, x, y);
+    at.row = tiles_of<F, S, kMost, P>(w, at, x.rows - rest, x, y);
   }
-  at.row = tiles_of<F, S, 4>(w, at, x.rows, x, y);
-  at.row = tiles_of<F, S, 2>(w, at, x.rows, x, y);
-  tiles_of<F, S, 1>(w, at, x.rows, x, y);
+  at.row = tiles_of<F, S, 4, P>(w, at, x.rows, x, y);
+  at.row = tiles_of<F, S, 2, P>(w, at, x.rows, x, y);
+  if constexpr (P == 1) tiles_of<F, S, 1, P>(w, at, x.rows, x, y);
+}
+
+template <Form F, size_t S>
+void strip_rows(const Strips& w, const TilePlace& at, const QuantizedInputs& x, MatrixView<float> y) {
+  x.rows_per_token == 2 ? strip_rows<F, S, 2>(w, at, x, y) : strip_rows<F, S, 1>(w, at, x, y);
 }
 
 template <Form F, size_t... t>
@@ -282,12 +295,14 @@ NIBBLE_INLINE void unpack_block(const typename Simd::Codes& table, const uint8_t
   (Simd::store_codes(bytes + t * kLineBytes, step_codes<F, t>(table, block)), ...);
 }
 
-// [num_blocks][lines of the form] -> [num_blocks][8 lines] of bytes, in the order of the activations.
+// Blocks [begin, end): [num_blocks][lines of the form] -> [end - begin][8 lines] of bytes, in the order of
+// the activations.
 template <Form F>
-void unpack_strip(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
+void unpack_strip(const Strips& w, const uint8_t* codes, size_t begin, size_t end, uint8_t* bytes) {
   typename Simd::Codes table = {};
   if constexpr (F == Form::kNibbleTable) table = Simd::load_table(w.table);
-  for (size_t block = 0; block < w.num_blocks; ++block) {
+  codes += begin * lines_per_block(F) * kLineBytes;
+  for (size_t block = begin; block < end; ++block) {
     for (size_t i = 0; i < lines_per_block(F); ++i) Simd::prefetch(codes + i * kLineBytes + kPrefetchFar);
     for (size_t part = 0; part < kLineBytes; part += 4 * Simd::kLanes) {
       unpack_block<F>(table, codes + part, bytes + part, std::make_index_sequence<kSteps>());
@@ -305,7 +320,7 @@ size_t strips_in_tiles(const Strips& w, const QuantizedInputs& x, size_t begin, 
     const uint8_t* const codes = w.codes + begin * w.strip_bytes();
     if (unpack) {
       for (size_t s = 0; s < S; ++s) {
-        unpack_strip<F>(w, codes + s * w.strip_bytes(), scratch + s * w.unpacked_bytes());
+        unpack_strip<F>(w, codes + s * w.strip_bytes(), 0, w.num_blocks, scratch + s * w.unpacked_bytes());
       }
       strip_rows<Unpacked, S>(w, {begin, scratch, w.unpacked_bytes(), 0, 0, origin}, x, y);
     } else {

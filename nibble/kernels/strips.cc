@@ -1,5 +1,6 @@
 #include "nibble/kernels/strips.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "nibble/base/simd_region.h"
@@ -21,6 +22,12 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
 }
 
 #if NIBBLE_X86
+namespace {
+// Fewer are faster without tiles. More than two steps of tiles are many.
+constexpr size_t kRowsForTiles = 16;
+constexpr size_t kManyRows = 64;
+}  // namespace
+
 bool has_vbmi() {
   static const bool has = __builtin_cpu_supports("avx512vbmi");
   return has;
@@ -30,8 +37,7 @@ bool has_vbmi() {
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target) {
 #if NIBBLE_X86
-  constexpr size_t kFillsATile = 16;
-  if (target == CpuTarget::kAmx && x.rows >= kFillsATile) {
+  if (target == CpuTarget::kAmx && x.rows >= kRowsForTiles) {
     return strips_product_amx(w, x, begin, end, y, scratch);
   }
   if (target >= CpuTarget::kAvx512) {
@@ -68,9 +74,22 @@ void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<con
   strip_outliers_scalar(w, strip, x, outliers, sums);
 }
 
-size_t strips_scratch_bytes(const Strips& w) {
-  constexpr size_t kMostStrips = 2;  // of a tile, on any target
-  return w.form == CodeForm::kBytes ? kLineBytes : kMostStrips * w.unpacked_bytes();
+size_t strips_per_call(const Strips& w, size_t rows, CpuTarget target) {
+#if NIBBLE_X86
+  if (target == CpuTarget::kAmx && rows >= kRowsForTiles) return wide_strips_at_once(w);
+#endif
+  static_cast<void>(rows);
+  static_cast<void>(target);
+  return std::max<size_t>(2, (size_t{32} << 10) / w.strip_bytes() / 2 * 2);
+}
+
+size_t strips_scratch_bytes(const Strips& w, CpuTarget target) {
+  size_t most = 2;  // strips that are unpacked at a time
+#if NIBBLE_X86
+  if (target == CpuTarget::kAmx) most = wide_strips_at_once(w);
+#endif
+  static_cast<void>(target);
+  return w.form == CodeForm::kBytes ? kLineBytes : most * w.unpacked_bytes();
 }
 
 }  // namespace nibble::kernels

@@ -72,26 +72,32 @@ struct Strips {
   size_t unpacked_bytes() const { return num_blocks * kBlockInputs * kStripOutputs; }
 };
 
-// Tokens as quantize_inputs() left them: a row for each, or one behind the other a row and what it leaves of
-// the token. Borrowed.
+// Spans of 16-bit activations are at most as long, so that their sums fit 32 bits: 255 * 2^15 * 128 < 2^31.
+inline constexpr size_t kMostBlocksOf16Bits = 4;
+
+// Tokens as quantize_inputs() left them, a row of bytes for each; or as quantize_inputs_16() did, two rows
+// one behind the other, of which a code is 256 * high + low. Borrowed.
 struct QuantizedInputs {
   size_t rows;
   size_t rows_per_token;  // 1 or 2
   const int8_t* codes;    // [rows, num_blocks * kBlockInputs]
   size_t stride;          // of codes
-  const float* scales;    // [rows, num_spans]
-  size_t scale_stride;    // num_spans, or 0 where all rows have the same
-  const float* sums;      // [rows, num_groups]: of scale * code over the group
+  const float* scales;    // [tokens, num_spans]
+  size_t scale_stride;    // num_spans, or 0 where all tokens have the same
+  const float* sums;      // [tokens, num_groups]: of scale * code over the group
 };
 
 // Outputs of the strips [begin, end) for all tokens; y: [tokens, outputs of these strips], without the
-// padding of the last. Of two rows of a token: the sum of their products.
+// padding of the last.
 // Sums within a span are integers and exact; from there on, the same float operations in the same
 // order whatever the blocking and the instruction set: the bits of y depend on x's row and w alone.
-// scratch: strips_scratch_bytes(), aligned to 64.
+// scratch: strips_scratch_bytes() of the same target, aligned to 64.
 void strips_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                     uint8_t* scratch, CpuTarget target = cpu_target());
-size_t strips_scratch_bytes(const Strips& w);
+// Of w, these two need the form and the number of blocks alone.
+size_t strips_scratch_bytes(const Strips& w, CpuTarget target = cpu_target());
+// How many strips are best multiplied in one call: little enough to even out what a core loses.
+size_t strips_per_call(const Strips& w, size_t rows, CpuTarget target = cpu_target());
 
 // LLM.int8: the inputs that stay in floating point. sums[n] = sum over k in `outliers` of
 // x[k] * (((code - 128) * scale[n]) * float(1 / 127)) for the 16 outputs of a strip, in that order.

@@ -7,6 +7,7 @@ namespace {
 struct Simd256 {
   static constexpr size_t kLanes = 8;
   using Codes = __m256i;
+  using Integers = __m256i;
   using Floats = __m256;
 
   static NIBBLE_INLINE Codes load_codes(const uint8_t* p) {
@@ -44,6 +45,10 @@ struct Simd256 {
     std::memcpy(&bits, four, sizeof(bits));
     return _mm256_set1_epi32(bits);
   }
+  static NIBBLE_INLINE Integers high_and_low(Integers high, Integers low) {
+    return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+  }
+  static NIBBLE_INLINE Floats floats(Integers i) { return _mm256_cvtepi32_ps(i); }
   static NIBBLE_INLINE Floats zero() { return _mm256_setzero_ps(); }
   static NIBBLE_INLINE Floats broadcast(float value) { return _mm256_set1_ps(value); }
   static NIBBLE_INLINE Floats load(const float* p) { return _mm256_loadu_ps(p); }

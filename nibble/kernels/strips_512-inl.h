@@ -12,6 +12,7 @@ struct Simd {
   static constexpr size_t kRows = 6;
   static constexpr size_t kPackedRows = 12;
   using Codes = __m512i;
+  using Integers = __m512i;
   using Floats = __m512;
 
   static NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -59,9 +60,13 @@ struct Simd {
     NIBBLE_INLINE void clear() { lanes = _mm512_setzero_si512(); }
     NIBBLE_INLINE void add(Codes c, Codes a) { lanes = _mm512_dpbusd_epi32(lanes, c, a); }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return _mm512_cvtepi32_ps(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
 
+  static NIBBLE_INLINE Integers high_and_low(Integers high, Integers low) {
+    return _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+  }
+  static NIBBLE_INLINE Floats floats(Integers i) { return _mm512_cvtepi32_ps(i); }
   static NIBBLE_INLINE Floats zero() { return _mm512_setzero_ps(); }
   static NIBBLE_INLINE Floats broadcast(float value) { return _mm512_set1_ps(value); }
   static NIBBLE_INLINE Floats load(const float* p) { return _mm512_loadu_ps(p); }
@@ -71,9 +76,7 @@ struct Simd {
   static NIBBLE_INLINE Floats load_bytes(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
-  static NIBBLE_INLINE Floats load_integers(const int32_t* p) {
-    return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));
-  }
+  static NIBBLE_INLINE Integers load_integers(const int32_t* p) { return _mm512_loadu_si512(p); }
   static NIBBLE_INLINE void store(float* p, Floats f) { _mm512_storeu_ps(p, f); }
   static NIBBLE_INLINE Floats centred(Codes c, uint32_t j) {
     const __m512i byte = _mm512_and_si512(_mm512_srl_epi32(c, _mm_cvtsi32_si128(static_cast<int>(8 * j))),

@@ -47,7 +47,7 @@ std::vector<float> outputs(StripsProduct product, const Strips& w, const Quantiz
   const size_t tokens = x.rows / x.rows_per_token;
   const size_t width = std::min(end * kStripOutputs, w.out_features) - begin * kStripOutputs;
   std::vector<float> y(tokens * width, -1.f);
-  AlignedBuffer scratch(strips_scratch_bytes(w));
+  AlignedBuffer scratch(strips_scratch_bytes(w, CpuTarget::kAmx));
   product(w, x, begin, end, MatrixView<float>(y.data(), tokens, width), scratch.as<uint8_t>());
   return y;
 }
@@ -61,17 +61,41 @@ TEST(StripsAmx, EmulatedTilesGiveTheBytesOfThePlainLoops) {
   for (const WeightCase& c : strip_cases()) {
     const StripMatrix matrix(random_weight(c, 31), pool, 1 + c.out_features % 4);
     const Strips w = matrix.view();
-    const Tokens tokens(matrix, 54, CpuTarget::kScalar);
-    for (const size_t rows : {1u, 15u, 16u, 17u, 32u, 33u, 54u}) {
-      QuantizedInputs x = tokens.view;
-      x.rows = rows;
-      for (const size_t per_token : {1u, 2u}) {
-        if (rows % per_token != 0) continue;
-        x.rows_per_token = per_token;
+    for (const size_t per_token : {1u, 2u}) {
+      const Tokens tokens(matrix, 54, CpuTarget::kScalar, per_token);
+      for (const size_t count : {1u, 8u, 9u, 15u, 16u, 17u, 32u, 33u, 54u}) {
+        QuantizedInputs x = tokens.view;
+        x.rows = count * per_token;
         const std::vector<float> expected = outputs(strips_product_scalar, w, x, 0, w.num_strips());
         for (const StripsProduct product : products_to_test()) {
           EXPECT_TRUE(same_bytes(outputs(product, w, x, 0, w.num_strips()), expected))
-              << c.name() << " " << rows << " rows";
+              << c.name() << " " << count << " tokens of " << per_token;
+        }
+      }
+    }
+  }
+}
+
+// More strips than are multiplied at a time, and more inputs than a chunk has; groups that end in chunks and
+// chunks that are one group.
+TEST(StripsAmx, AnyNumberOfStripsAndChunks) {
+  using enum WeightFormula;
+  ThreadPool pool(1);
+  const WeightCase kCases[] = {{kAffine, 11 * kStripOutputs, 1088, 4, 128},
+                               {kAffine, 18 * kStripOutputs, 640, 8, 64},
+                               {kAffine, 9 * kStripOutputs, 1024, 3, 512},
+                               {kCodebook, 10 * kStripOutputs, 4096, 4, 64}};
+  for (const WeightCase& c : kCases) {
+    for (const size_t per_token : {1u, 2u}) {
+      const StripMatrix matrix(random_weight(c, 6), pool, per_token == 2 ? kMostBlocksOf16Bits : 1);
+      const Strips w = matrix.view();
+      const Tokens tokens(matrix, 35, CpuTarget::kScalar, per_token);
+      for (const size_t count : {4u, 35u}) {
+        QuantizedInputs x = tokens.view;
+        x.rows = count * per_token;
+        const std::vector<float> expected = outputs(strips_product_scalar, w, x, 0, w.num_strips());
+        for (const StripsProduct product : products_to_test()) {
+          EXPECT_TRUE(same_bytes(outputs(product, w, x, 0, w.num_strips()), expected)) << c.name() << count;
         }
       }
     }

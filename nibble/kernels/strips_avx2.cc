@@ -26,7 +26,7 @@ struct Simd : Simd256 {
   }
 
   // pmaddubsw adds two products of u8 and s8 in 16 bits and saturates, so operands must be small.
-  // Whole bytes: 2 * 127 * 127 and 2 * 128 * 127 fit, 2 * 255 * 127 does not: bit 7 goes apart.
+  // Whole bytes: 2 * 127 * -128 and 2 * 128 * -128 fit, 2 * 255 * 127 does not: bit 7 goes apart.
   struct ByteSum {
     __m256i lanes;  // 32 bits
     NIBBLE_INLINE void clear() { lanes = _mm256_setzero_si256(); }
@@ -37,9 +37,9 @@ struct Simd : Simd256 {
       lanes = _mm256_add_epi32(lanes, _mm256_add_epi32(add_pairs(small), add_pairs(large)));
     }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return _mm256_cvtepi32_ps(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
-  // Codes below 16: the 8 sums of a block stay below 8 * 2 * 15 * 127 = 30480.
+  // Codes below 16: the 8 sums of a block reach 8 * 2 * 15 * 128 = 30720 at most.
   struct SmallSum {
     __m256i pairs;  // 16 bits, of a block
     __m256i lanes;  // 32 bits
@@ -49,7 +49,7 @@ struct Simd : Simd256 {
       lanes = _mm256_add_epi32(lanes, add_pairs(pairs));
       pairs = _mm256_setzero_si256();
     }
-    NIBBLE_INLINE Floats floats() const { return _mm256_cvtepi32_ps(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
   template <Form F>
   using Sum = std::conditional_t<is_below_16(F), SmallSum, ByteSum>;

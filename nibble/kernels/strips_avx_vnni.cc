@@ -26,7 +26,7 @@ struct Simd : Simd256 {
     NIBBLE_INLINE void clear() { lanes = _mm256_setzero_si256(); }
     NIBBLE_INLINE void add(Codes c, Codes a) { lanes = _mm256_dpbusd_avx_epi32(lanes, c, a); }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return _mm256_cvtepi32_ps(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
 };
 

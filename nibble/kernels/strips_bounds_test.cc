@@ -44,7 +44,7 @@ class Guarded {
   uint8_t* data_;
 };
 
-void check_product(const WeightCase& c, const StripMatrix& matrix, size_t count) {
+void check_product(const WeightCase& c, const StripMatrix& matrix, size_t count, size_t rows_per_token) {
   const Strips w = matrix.view();
   const size_t values = w.num_strips() * w.group_ends.size() * kStripOutputs;
   const size_t float_bytes = values * (w.half_scales ? sizeof(uint16_t) : sizeof(float));
@@ -60,7 +60,7 @@ void check_product(const WeightCase& c, const StripMatrix& matrix, size_t count)
   if (w.zeros != nullptr) guarded.zeros = zeros.as<uint8_t>();
   if (w.offsets != nullptr) guarded.offsets = offsets.as<void>();
 
-  const Tokens tokens(matrix, count, CpuTarget::kScalar);
+  const Tokens tokens(matrix, count, CpuTarget::kScalar, rows_per_token);
   const Guarded inputs(tokens.codes.data(), tokens.codes.size());
   const Guarded input_scales(tokens.scales.data(), tokens.scales.size() * sizeof(float));
   const Guarded input_sums(tokens.sums.data(), tokens.sums.size() * sizeof(float));
@@ -69,7 +69,7 @@ void check_product(const WeightCase& c, const StripMatrix& matrix, size_t count)
   x.scales = input_scales.as<float>();
   x.sums = input_sums.as<float>();
 
-  AlignedBuffer scratch(strips_scratch_bytes(w));
+  AlignedBuffer scratch(strips_scratch_bytes(w, CpuTarget::kAmx));
   std::vector<float> expected(count * w.out_features);
   const Guarded y(nullptr, expected.size() * sizeof(float));
   const auto all = [&](float* out) { return MatrixView<float>(out, count, w.out_features); };
@@ -85,7 +85,9 @@ TEST(StripsBounds, NothingBehindABufferIsTouched) {
   ThreadPool pool(1);
   for (const WeightCase& c : strip_cases()) {
     const StripMatrix matrix(random_weight(c, 15), pool);
-    for (const size_t count : {1u, 2u, 5u, 13u}) check_product(c, matrix, count);
+    for (const size_t count : {1u, 2u, 5u, 13u}) {
+      for (const size_t rows_per_token : {1u, 2u}) check_product(c, matrix, count, rows_per_token);
+    }
   }
 }
 

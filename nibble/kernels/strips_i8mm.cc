@@ -27,7 +27,7 @@ struct Simd : SimdNeon {
       lanes.d = vusdotq_s32(lanes.d, c.d, x);
     }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return to_floats(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
 };
 

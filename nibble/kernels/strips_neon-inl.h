@@ -16,6 +16,9 @@ struct SimdNeon {
   struct Codes {
     uint8x16_t a, b, c, d;
   };
+  struct Integers {
+    int32x4_t a, b, c, d;
+  };
   struct Floats {
     float32x4_t a, b, c, d;
   };
@@ -60,6 +63,14 @@ struct SimdNeon {
     return same(vreinterpretq_u8_u32(vdupq_n_u32(bits)));
   }
 
+  static NIBBLE_INLINE Integers high_and_low(const Integers& h, const Integers& l) {
+    return {vaddq_s32(vshlq_n_s32(h.a, 8), l.a), vaddq_s32(vshlq_n_s32(h.b, 8), l.b),
+            vaddq_s32(vshlq_n_s32(h.c, 8), l.c), vaddq_s32(vshlq_n_s32(h.d, 8), l.d)};
+  }
+  static NIBBLE_INLINE Floats floats(const Integers& i) {
+    return {vcvtq_f32_s32(i.a), vcvtq_f32_s32(i.b), vcvtq_f32_s32(i.c), vcvtq_f32_s32(i.d)};
+  }
+
   static NIBBLE_INLINE Floats zero() { return broadcast(0.f); }
   static NIBBLE_INLINE Floats broadcast(float value) {
     const float32x4_t v = vdupq_n_f32(value);
@@ -78,8 +89,8 @@ struct SimdNeon {
     return {to_floats(vget_low_u16(first)), to_floats(vget_high_u16(first)), to_floats(vget_low_u16(second)),
             to_floats(vget_high_u16(second))};
   }
-  static NIBBLE_INLINE Floats load_integers(const int32_t* p) {
-    return to_floats(Integers{vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)});
+  static NIBBLE_INLINE Integers load_integers(const int32_t* p) {
+    return {vld1q_s32(p), vld1q_s32(p + 4), vld1q_s32(p + 8), vld1q_s32(p + 12)};
   }
   static NIBBLE_INLINE void store(float* p, const Floats& f) {
     vst1q_f32(p, f.a);
@@ -108,13 +119,6 @@ struct SimdNeon {
   static NIBBLE_INLINE void prefetch(const uint8_t* p) { __builtin_prefetch(p, 0, 2); }
   static NIBBLE_INLINE void prefetch_near(const uint8_t* p) { __builtin_prefetch(p, 0, 3); }
 
-  struct Integers {
-    int32x4_t a, b, c, d;
-  };
-  static NIBBLE_INLINE Floats to_floats(const Integers& i) {
-    return {vcvtq_f32_s32(i.a), vcvtq_f32_s32(i.b), vcvtq_f32_s32(i.c), vcvtq_f32_s32(i.d)};
-  }
-
   // Whole bytes as signed ones, less 128, for dot products that know no others. What is missing is 128 times
   // the sum of the inputs, exactly.
   static NIBBLE_INLINE Codes less_128(const Codes& c) {
@@ -139,7 +143,7 @@ struct SimdNeon {
       lanes.d = Product::add(lanes.d, c.d, inputs.a);
     }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return to_floats(lanes); }
+    NIBBLE_INLINE Integers integers() const { return lanes; }
   };
   template <class Product>
   struct ByteSum {
@@ -154,7 +158,7 @@ struct SimdNeon {
       inputs = Product::add(inputs, vdupq_n_u8(1), a.a);
     }
     NIBBLE_INLINE void end_block() {}
-    NIBBLE_INLINE Floats floats() const { return to_floats(add_128_times(products.lanes, inputs)); }
+    NIBBLE_INLINE Integers integers() const { return add_128_times(products.lanes, inputs); }
   };
 
  private:

@@ -13,14 +13,14 @@
 namespace nibble::kernels {
 namespace {
 
-// Without dot products: eight products in 16 bits, the sums of neighbours, and again, in 32.
+// Without dot products: eight products in 16 bits, the sums of neighbours in 32, and again.
 struct Product {
-  // 16 bits hold the sum of two products: 2 * 128 * 127 is 32512.
+  // 16 bits hold a product, but not the sum of two: both may be 128 * 128.
   static NIBBLE_INLINE int32x4_t add(int32x4_t lanes, uint8x16_t codes, uint8x16_t inputs) {
     const int8x16_t c = vreinterpretq_s8_u8(codes);
     const int8x16_t a = vreinterpretq_s8_u8(inputs);
-    const int16x8_t first = vmull_s8(vget_low_s8(c), vget_low_s8(a));
-    return vpadalq_s16(lanes, vpaddq_s16(first, vmull_high_s8(c, a)));
+    const int32x4_t first = vpaddlq_s16(vmull_s8(vget_low_s8(c), vget_low_s8(a)));
+    return vaddq_s32(lanes, vpaddq_s32(first, vpaddlq_s16(vmull_high_s8(c, a))));
   }
 };
 

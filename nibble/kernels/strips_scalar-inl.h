@@ -19,6 +19,9 @@ struct Simd {
   struct Codes {
     uint8_t byte[4 * kLanes];
   };
+  struct Integers {
+    int32_t lane[kLanes];
+  };
   struct Floats {
     float lane[kLanes];
   };
@@ -74,12 +77,22 @@ struct Simd {
       }
     }
     void end_block() {}
-    Floats floats() const {
-      Floats f;
-      for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(lane[l]);
-      return f;
+    Integers integers() const {
+      Integers i;
+      std::memcpy(i.lane, lane, sizeof(i.lane));
+      return i;
     }
   };
+
+  static Integers high_and_low(Integers high, const Integers& low) {
+    for (size_t l = 0; l < kLanes; ++l) high.lane[l] = high.lane[l] * 256 + low.lane[l];
+    return high;
+  }
+  static Floats floats(const Integers& i) {
+    Floats f;
+    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(i.lane[l]);
+    return f;
+  }
 
   static Floats zero() { return {}; }
   static Floats broadcast(float value) {
@@ -102,10 +115,10 @@ struct Simd {
     for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(p[l]);
     return f;
   }
-  static Floats load_integers(const int32_t* p) {
-    Floats f;
-    for (size_t l = 0; l < kLanes; ++l) f.lane[l] = static_cast<float>(p[l]);
-    return f;
+  static Integers load_integers(const int32_t* p) {
+    Integers i;
+    std::memcpy(i.lane, p, sizeof(i.lane));
+    return i;
   }
   static void store(float* p, const Floats& f) { std::memcpy(p, f.lane, sizeof(f.lane)); }
   static Floats centred(const Codes& c, uint32_t j) {

@@ -3,6 +3,8 @@
 
 // strips_product for each instruction set; strips.cc chooses.
 
+#include <algorithm>
+
 #include "nibble/kernels/strips.h"
 
 namespace nibble::kernels {
@@ -12,6 +14,14 @@ namespace nibble::kernels {
 enum class Form { kTwoBits, kThreeBits, kNibbles, kNibbleTable, kBytes, kSmallBytes };
 
 constexpr bool is_below_16(Form form) { return form != Form::kNibbleTable && form != Form::kBytes; }
+
+// Strips that many rows are multiplied by at a time where there are tiles (strips_wide-inl.h): each row is
+// read once for all of them, and unpacked they fit the L2 cache beside the rows. An even number.
+inline constexpr size_t kWideStrips = 8;
+inline size_t wide_strips_at_once(const Strips& w) {
+  constexpr size_t kMostBytes = size_t{512} << 10;
+  return std::clamp<size_t>(kMostBytes / w.unpacked_bytes() / 2 * 2, 2, kWideStrips);
+}
 
 void strips_product_scalar(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                            MatrixView<float> y, uint8_t* scratch);

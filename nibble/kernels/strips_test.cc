@@ -23,7 +23,7 @@ std::vector<float> product(const StripMatrix& matrix, const QuantizedInputs& x, 
   const Strips w = matrix.view();
   const size_t tokens = x.rows / x.rows_per_token;
   std::vector<float> y(tokens * w.out_features, -1.f);
-  AlignedBuffer scratch(strips_scratch_bytes(w));
+  AlignedBuffer scratch(strips_scratch_bytes(w, target));
   strips_product(w, x, 0, w.num_strips(), MatrixView<float>(y.data(), tokens, w.out_features),
                  scratch.as<uint8_t>(), target);
   return y;
@@ -82,38 +82,43 @@ size_t stored_position(const Strips& w, size_t position) {  // of an activation
   return position / 8 * 8 + position % 8 / 2 + position % 2 * 4;
 }
 
-TEST(Strips, AgreeWithTheStoredWeightInDouble) {
-  ThreadPool pool(2);
-  constexpr size_t kTokens = 7;  // tiles of 6 and 1, or of 4, 2 and 1
-  for (const WeightCase& c : strip_cases()) {
-    const QuantizedWeight weight = random_weight(c, 9);
-    const StripMatrix matrix(weight, pool, 1 + c.out_features % 4);
-    const Strips w = matrix.view();
-    const Tokens tokens(matrix, kTokens, CpuTarget::kScalar);
-    std::vector<size_t> positions(c.in_features);
-    for (size_t i = 0; i < c.in_features; ++i) positions[i] = position_of(matrix, i);
-    for (const CpuTarget target : supported_cpu_targets()) {
-      SCOPED_TRACE(c.name() + " " + std::string(cpu_target_name(target)));
-      const std::vector<float> y = product(matrix, tokens.view, target);
-      for (size_t t = 0; t < kTokens; ++t) {
-        for (size_t o = 0; o < c.out_features; ++o) {
-          double expected = 0;
-          double magnitude = 0;
-          for (size_t i = 0; i < c.in_features; ++i) {
-            const size_t p = positions[i];
-            const double code = tokens.codes[t * tokens.view.stride + stored_position(w, p)];
-            const double x = code * tokens.scales[t * w.span_ends.size() + span_of(w, p)];
-            const StoredWeight stored = stored_weight(weight, w, o, i);
-            expected += stored.value * x;
-            magnitude += stored.parts * std::fabs(x);
-          }
-          // Spans are added in float one by one, groups too, each with three roundings.
-          const double roundings = static_cast<double>(w.span_ends.size() + 4 * w.group_ends.size() + 4);
-          ASSERT_NEAR(y[t * c.out_features + o], expected, roundings * 0x1p-23 * magnitude + 1e-37)
-              << "token " << t << " output " << o;
+// 7 tokens: of a row each, tiles of 6 and 1, or of 4, 2 and 1; of two rows, of 8, 4 and 2.
+void check_against_doubles(const WeightCase& c, size_t rows_per_token, ThreadPool& pool) {
+  constexpr size_t kTokens = 7;
+  const QuantizedWeight weight = random_weight(c, 9);
+  const StripMatrix matrix(weight, pool, 1 + c.out_features % 4);
+  const Strips w = matrix.view();
+  const Tokens tokens(matrix, kTokens, CpuTarget::kScalar, rows_per_token);
+  std::vector<size_t> positions(c.in_features);
+  for (size_t i = 0; i < c.in_features; ++i) positions[i] = position_of(matrix, i);
+  for (const CpuTarget target : supported_cpu_targets()) {
+    SCOPED_TRACE(c.name() + " " + std::string(cpu_target_name(target)));
+    const std::vector<float> y = product(matrix, tokens.view, target);
+    for (size_t t = 0; t < kTokens; ++t) {
+      for (size_t o = 0; o < c.out_features; ++o) {
+        double expected = 0;
+        double magnitude = 0;
+        for (size_t i = 0; i < c.in_features; ++i) {
+          const size_t p = positions[i];
+          const double x = tokens.code(t, stored_position(w, p)) *
+                           double{tokens.scales[t * w.span_ends.size() + span_of(w, p)]};
+          const StoredWeight stored = stored_weight(weight, w, o, i);
+          expected += stored.value * x;
+          magnitude += stored.parts * std::fabs(x);
         }
+        // Spans are added in float one by one, groups too, each with three roundings.
+        const double roundings = static_cast<double>(w.span_ends.size() + 4 * w.group_ends.size() + 4);
+        ASSERT_NEAR(y[t * c.out_features + o], expected, roundings * 0x1p-23 * magnitude + 1e-37)
+            << "token " << t << " output " << o;
       }
     }
+  }
+}
+
+TEST(Strips, AgreeWithTheStoredWeightInDouble) {
+  ThreadPool pool(2);
+  for (const WeightCase& c : strip_cases()) {
+    for (const size_t rows_per_token : {1u, 2u}) check_against_doubles(c, rows_per_token, pool);
   }
 }
 
@@ -121,12 +126,14 @@ TEST(Strips, EveryTargetGivesTheSameBytes) {
   ThreadPool pool(1);
   for (const WeightCase& c : strip_cases()) {
     const StripMatrix matrix(random_weight(c, 10), pool, 1 + c.out_features % 4);
-    const Tokens tokens(matrix, 27, CpuTarget::kScalar);  // tiles of 6 or 4, 2 and 1
-    const std::vector<float> scalar = product(matrix, tokens.view, CpuTarget::kScalar);
-    for (const CpuTarget target : supported_cpu_targets()) {
-      const std::vector<float> y = product(matrix, tokens.view, target);
-      EXPECT_EQ(std::memcmp(y.data(), scalar.data(), y.size() * sizeof(float)), 0)
-          << c.name() << " " << cpu_target_name(target);
+    for (const size_t rows_per_token : {1u, 2u}) {
+      const Tokens tokens(matrix, 27, CpuTarget::kScalar, rows_per_token);  // tiles of 8, 6 or 4, 2 and 1
+      const std::vector<float> scalar = product(matrix, tokens.view, CpuTarget::kScalar);
+      for (const CpuTarget target : supported_cpu_targets()) {
+        const std::vector<float> y = product(matrix, tokens.view, target);
+        EXPECT_EQ(std::memcmp(y.data(), scalar.data(), y.size() * sizeof(float)), 0)
+            << c.name() << " " << cpu_target_name(target) << " " << rows_per_token;
+      }
     }
   }
 }
@@ -170,7 +177,7 @@ TEST(Strips, CodebooksGiveTheSameBytesWithAndWithoutVbmi) {
       const Tokens tokens(matrix, count, CpuTarget::kScalar);
       std::vector<float> y[2] = {std::vector<float>(count * w.out_features), {}};
       y[1] = y[0];
-      AlignedBuffer scratch(strips_scratch_bytes(w));
+      AlignedBuffer scratch(strips_scratch_bytes(w, CpuTarget::kAvx512));
       const auto all = [&](std::vector<float>& out) {
         return MatrixView<float>(out.data(), count, w.out_features);
       };
@@ -185,45 +192,26 @@ TEST(Strips, CodebooksGiveTheSameBytesWithAndWithoutVbmi) {
 TEST(Strips, ARowGivesTheSameBytesInAnyTile) {
   ThreadPool pool(1);
   for (const WeightCase& c : strip_cases()) {
-    const StripMatrix matrix(random_weight(c, 11), pool);
     constexpr size_t kMost = 21;
-    const Tokens tokens(matrix, kMost, CpuTarget::kScalar);
-    for (const CpuTarget target : supported_cpu_targets()) {
-      const std::vector<float> all = product(matrix, tokens.view, target);
-      for (size_t rows = 1; rows < kMost; ++rows) {
-        QuantizedInputs first = tokens.view;
-        first.rows = rows;
-        const std::vector<float> y = product(matrix, first, target);
-        EXPECT_EQ(std::memcmp(y.data(), all.data(), y.size() * sizeof(float)), 0)
-            << c.name() << " " << cpu_target_name(target) << " " << rows;
-      }
-    }
-  }
-}
-
-TEST(Strips, TwoRowsOfATokenAreAdded) {
-  ThreadPool pool(1);
-  for (const WeightCase& c : strip_cases()) {
-    const StripMatrix matrix(random_weight(c, 12), pool);
-    for (const size_t count : {1u, 2u, 4u, 7u, 13u}) {
-      const Tokens rows(matrix, 2 * count, CpuTarget::kScalar);
-      QuantizedInputs pairs = rows.view;
-      pairs.rows_per_token = 2;
+    for (const size_t rows_per_token : {1u, 2u}) {
+      const StripMatrix matrix(random_weight(c, 11), pool, rows_per_token == 2 ? kMostBlocksOf16Bits : 1);
+      const Tokens tokens(matrix, kMost, CpuTarget::kScalar, rows_per_token);
       for (const CpuTarget target : supported_cpu_targets()) {
-        const std::vector<float> single = product(matrix, rows.view, target);
-        const std::vector<float> y = product(matrix, pairs, target);
-        ASSERT_EQ(y.size(), count * c.out_features);
-        for (size_t i = 0; i < y.size(); ++i) {
-          const size_t coarse = i / c.out_features * 2 * c.out_features + i % c.out_features;
-          ASSERT_EQ(y[i], single[coarse] + single[coarse + c.out_features]) << c.name() << " " << i;
+        const std::vector<float> all = product(matrix, tokens.view, target);
+        for (size_t count = 1; count < kMost; ++count) {
+          QuantizedInputs first = tokens.view;
+          first.rows = count * rows_per_token;
+          const std::vector<float> y = product(matrix, first, target);
+          EXPECT_EQ(std::memcmp(y.data(), all.data(), y.size() * sizeof(float)), 0)
+              << c.name() << " " << cpu_target_name(target) << " " << count << " " << rows_per_token;
         }
       }
     }
   }
 }
 
-// Inputs that are all 127 or -127 and codes at their ends reach the largest sums there are: what
-// would saturate 16 bits does it here.
+// Inputs that are all 127 or -127, low bytes that are all -128, and codes at their ends reach the largest
+// sums there are: what would saturate 16 bits does it here.
 TEST(Strips, LargestSumsDoNotSaturate) {
   ThreadPool pool(1);
   for (const int bits : {2, 3, 4, 8}) {
@@ -241,6 +229,16 @@ TEST(Strips, LargestSumsDoNotSaturate) {
         for (const float y : product(matrix, tokens.view, target)) {
           ASSERT_EQ(y, sign * 64.f * 127.f * static_cast<float>((1 << bits) - 1)) << bits << " bits";
         }
+      }
+    }
+    for (const CpuTarget target : supported_cpu_targets()) {
+      Tokens tokens(matrix, 9, target, 2);
+      for (size_t i = 0; i < tokens.codes.size(); ++i) {
+        tokens.codes[i] = static_cast<int8_t>(i / tokens.view.stride % 2 == 0 ? 127 : -128);
+      }
+      std::fill(tokens.scales.begin(), tokens.scales.end(), 1.f);
+      for (const float y : product(matrix, tokens.view, target)) {
+        ASSERT_EQ(y, 64.f * (256.f * 127.f - 128.f) * static_cast<float>((1 << bits) - 1)) << bits << " bits";
       }
     }
   }

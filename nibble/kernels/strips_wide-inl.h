@@ -10,7 +10,7 @@
 //                                 each tile in step.products() and calls step.add_products()
 //     finish<S, R>(step)          the same for the last span
 //     end()                       after the last step of a call
-// and has Simd::kLanes = 16 and Simd::load_integers(int32*), as Floats.
+// and has Simd::kLanes = 16 and Simd::load_integers(int32*).
 
 namespace nibble::kernels {
 namespace {
@@ -18,192 +18,254 @@ namespace {
 // How a span ends: inside its group, or with it, by one of the two formulas.
 enum class SpanEnd { kInside, kZeroPoint, kOffset };
 
-// A step: S strips for up to Dots::kRows rows.
-template <class Dots, size_t S>
-class WideStep {
+// Blocks of a strip that is not in bytes.
+inline void unpack_any(const Strips& w, const uint8_t* codes, size_t begin, size_t end, uint8_t* bytes) {
+  switch (w.form) {
+    case CodeForm::kTwoBits:
+      return unpack_strip<Form::kTwoBits>(w, codes, begin, end, bytes);
+    case CodeForm::kThreeBits:
+      return unpack_strip<Form::kThreeBits>(w, codes, begin, end, bytes);
+    case CodeForm::kNibbles:
+      return unpack_strip<Form::kNibbles>(w, codes, begin, end, bytes);
+    case CodeForm::kNibbleTable:
+      return unpack_strip<Form::kNibbleTable>(w, codes, begin, end, bytes);
+    case CodeForm::kBytes:
+      return;
+  }
+}
+
+// Spans that are multiplied for one pair of strips after the other before the next ones: whole groups, so
+// that a group's sums need not be kept, and with them what the L1 cache holds of the rows.
+constexpr size_t kChunkBlocks = 8;
+
+// Some strips, S at a time, for up to Dots::kRows rows, P of a token. Rows are read once from where they lie,
+// in chunks, which all strips find in the L1 cache.
+template <class Dots, size_t S, size_t P>
+class WideBlock {
  public:
-  WideStep(const Strips& w, const TilePlace& at, size_t rows, const QuantizedInputs& x)
-      : w_(w), at_(at), rows_(rows), x_(x) {
-    static_assert(Simd::kLanes == kStripOutputs && Dots::kRows == 2 * Dots::kTileRows);
+  // at: the strips from at.strip on, strips of them (a multiple of S), whose codes are bytes, or to be
+  // unpacked chunk by chunk to `scratch` if that is not null.
+  WideBlock(const Strips& w, const TilePlace& at, size_t strips, size_t rows, const QuantizedInputs& x,
+            uint8_t* scratch)
+      : w_(w), at_(at), strips_(strips), rows_(rows), x_(x), scratch_(scratch) {
+    static_assert(Simd::kLanes == kStripOutputs && Dots::kRows == 2 * Dots::kTileRows &&
+                  Dots::kTileRows % P == 0 && kWideStrips % S == 0);
   }
 
   void run(Dots& dots) {
-    for (size_t i = 0; i < kSums; ++i) Simd::store(totals_ + i * kStripOutputs, Simd::zero());
+    for (size_t i = 0; i < strips_ * kTokens; ++i) Simd::store(totals_ + i * kStripOutputs, Simd::zero());
     dots.begin(S, rows_);
     rows_ > Dots::kTileRows ? run_tiles<2>(dots) : run_tiles<1>(dots);
   }
 
   void store(MatrixView<float> y) const {
-    for (size_t s = 0; s < S; ++s) {
+    for (size_t s = 0; s < strips_; ++s) {
       const size_t first = (at_.strip + s) * kStripOutputs;
-      const float* total = totals_ + s * Dots::kRows * kStripOutputs;
-      for (size_t m = 0; m < rows_; m += x_.rows_per_token) {
-        typename Simd::Floats output = Simd::load(total);
-        if (x_.rows_per_token == 2) output = Simd::add(output, Simd::load(total + kStripOutputs));
-        store_outputs(output, w_.out_features - first,
-                      y.row((at_.row + m) / x_.rows_per_token) + first - at_.origin * kStripOutputs);
-        total += x_.rows_per_token * kStripOutputs;
+      for (size_t t = 0; t < rows_ / P; ++t) {
+        store_outputs(Simd::load(totals_ + (s * kTokens + t) * kStripOutputs), w_.out_features - first,
+                      y.row(at_.row / P + t) + first - at_.origin * kStripOutputs);
       }
     }
   }
 
-  // Where Dots stores the sums of strip s and tile r, and what it calls then.
+  // Where Dots stores the sums of strip s of those it multiplies and tile r, and what it calls then.
   int32_t* products(size_t s, size_t r) {
     return products_ + (s * Dots::kRows + r * Dots::kTileRows) * kStripOutputs;
   }
   void add_products(size_t s, size_t r) {
-    const size_t begin = r * Dots::kTileRows;
-    const size_t end = begin + Dots::kTileRows < rows_ ? begin + Dots::kTileRows : rows_;
-    if (!ends_group_) {
-      begins_group_ ? add_rows<SpanEnd::kInside, true>(s, begin, end)
-                    : add_rows<SpanEnd::kInside, false>(s, begin, end);
+    constexpr size_t kTileTokens = Dots::kTileRows / P;
+    const size_t begin = r * kTileTokens;
+    const size_t end = begin + kTileTokens < rows_ / P ? begin + kTileTokens : rows_ / P;
+    if (!stored_.ends_group) {
+      stored_.begins_group ? add_tokens<SpanEnd::kInside, true>(s, begin, end)
+                           : add_tokens<SpanEnd::kInside, false>(s, begin, end);
     } else if (w_.offsets != nullptr) {
-      begins_group_ ? add_rows<SpanEnd::kOffset, true>(s, begin, end)
-                    : add_rows<SpanEnd::kOffset, false>(s, begin, end);
+      stored_.begins_group ? add_tokens<SpanEnd::kOffset, true>(s, begin, end)
+                           : add_tokens<SpanEnd::kOffset, false>(s, begin, end);
     } else {
-      begins_group_ ? add_rows<SpanEnd::kZeroPoint, true>(s, begin, end)
-                    : add_rows<SpanEnd::kZeroPoint, false>(s, begin, end);
+      stored_.begins_group ? add_tokens<SpanEnd::kZeroPoint, true>(s, begin, end)
+                           : add_tokens<SpanEnd::kZeroPoint, false>(s, begin, end);
     }
   }
 
  private:
-  static constexpr size_t kSums = S * Dots::kRows;
-  // Rows whose sums are in registers at a time.
-  static constexpr size_t kRowsAtOnce = 8;
+  static constexpr size_t kTokens = Dots::kRows / P;
+  // Whose sums are in registers at a time.
+  static constexpr size_t kTokensAtOnce = 8;
 
-  // The floats of a span are added up while the tiles multiply the next one.
+  // A span of S strips.
+  struct Span {
+    size_t strip;  // the first, counted from at_.strip
+    size_t span;
+    size_t group;
+    bool begins_group;
+    bool ends_group;
+  };
+
+  struct Chunk {
+    size_t block, end_block;
+    size_t group, end_group;
+    size_t span;
+  };
+
   template <size_t R>
   void run_tiles(Dots& dots) {
-    const bool prefetch = at_.row == 0 && w_.form == CodeForm::kBytes;  // others were just unpacked
-    const uint8_t* codes = at_.codes;
-    const int8_t* inputs = x_.codes + at_.row * x_.stride;
-    size_t block = 0;
-    size_t group = 0;
-    size_t first_span = 0;  // of the group
-    for (size_t span = 0; span < w_.span_ends.size(); ++span) {
-      const size_t blocks = w_.span_ends[span] - block;
-      const size_t bytes = blocks * kBlockInputs * kStripOutputs;
-      for (size_t b = 0; prefetch && b < S * bytes; b += kLineBytes) {
-        Simd::prefetch(codes + b / bytes * at_.codes_stride + b % bytes + kPrefetchFar);
-      }
-      dots.template span<S, R>(codes, at_.codes_stride, blocks, inputs, x_.stride, *this, span > 0);
-      codes += bytes;
-      inputs += blocks * kBlockInputs;
-      block = w_.span_ends[span];
-      span_ = span;
-      group_ = group;
-      begins_group_ = span == first_span;
-      ends_group_ = span + 1 == w_.group_ends[group];
-      if (ends_group_) {
-        first_span = span + 1;
-        ++group;
-      }
+    Chunk chunk = {};
+    while (chunk.block < w_.num_blocks) {
+      chunk.end_group = chunk.group;
+      do {
+        chunk.end_block = w_.span_ends[w_.group_ends[chunk.end_group++] - 1];
+      } while (chunk.end_block < chunk.block + kChunkBlocks && chunk.end_block < w_.num_blocks);
+      for (size_t strip = 0; strip < strips_; strip += S) run_chunk<R>(dots, chunk, strip);
+      chunk.block = chunk.end_block;
+      chunk.group = chunk.end_group;
+      chunk.span = w_.group_ends[chunk.end_group - 1];
     }
     dots.template finish<S, R>(*this);
   }
 
-  template <SpanEnd E, bool kBegins>
-  void add_rows(size_t s, size_t m, size_t end) {
-    GroupScale group = {Simd::zero(), Simd::zero()};
-    if constexpr (E != SpanEnd::kInside) {
-      const size_t i = ((at_.strip + s) * w_.group_ends.size() + group_) * kStripOutputs;
-      group = group_scale(w_, i, E == SpanEnd::kOffset);
+  // The floats of a span are added up while the tiles multiply the next one.
+  template <size_t R>
+  void run_chunk(Dots& dots, const Chunk& chunk, size_t strip) {
+    const bool prefetch = at_.row == 0 && w_.form == CodeForm::kBytes;  // others were just unpacked
+    const uint8_t* codes = at_.codes + strip * at_.codes_stride;
+    size_t codes_stride = at_.codes_stride;
+    if (scratch_ != nullptr) {
+      codes_stride = (chunk.end_block - chunk.block) * kBlockInputs * kStripOutputs;
+      for (size_t s = 0; s < S; ++s) {
+        unpack_any(w_, codes + s * at_.codes_stride, chunk.block, chunk.end_block,
+                   scratch_ + s * codes_stride);
+      }
+      codes = scratch_;
+    } else {
+      codes += chunk.block * kBlockInputs * kStripOutputs;
     }
-    for (; m + kRowsAtOnce <= end; m += kRowsAtOnce) {
-      add_rows_at<E, kBegins>(group, s, m, std::make_index_sequence<kRowsAtOnce>());
+    const int8_t* inputs = x_.codes + at_.row * x_.stride + chunk.block * kBlockInputs;
+    size_t block = chunk.block;
+    size_t span = chunk.span;
+    for (size_t group = chunk.group; group < chunk.end_group; ++group) {
+      const size_t first_span = span;
+      for (; span < w_.group_ends[group]; ++span) {
+        const size_t blocks = w_.span_ends[span] - block;
+        const size_t bytes = blocks * kBlockInputs * kStripOutputs;
+        for (size_t b = 0; prefetch && b < S * bytes; b += kLineBytes) {
+          Simd::prefetch(codes + b / bytes * codes_stride + b % bytes + kPrefetchFar);
+        }
+        dots.template span<S, R>(codes, codes_stride, blocks, inputs, x_.stride, *this, block + strip > 0);
+        codes += bytes;
+        inputs += blocks * kBlockInputs;
+        block = w_.span_ends[span];
+        stored_ = {strip, span, group, span == first_span, span + 1 == w_.group_ends[group]};
+      }
     }
-    for (; m < end; ++m) add_rows_at<E, kBegins>(group, s, m, std::make_index_sequence<1>());
   }
 
-  template <SpanEnd E, bool kBegins, size_t... r>
-  NIBBLE_INLINE void add_rows_at(const GroupScale& group, size_t s, size_t m, std::index_sequence<r...>) {
-    const size_t place = (s * Dots::kRows + m) * kStripOutputs;
-    const int32_t* const products = products_ + place;
-    float* const group_sums = sums_ + place;
-    const float* const scales = x_.scales + (at_.row + m) * x_.scale_stride + span_;
-    typename Simd::Floats sums[sizeof...(r)];
-    if constexpr (kBegins) {
-      ((sums[r] = Simd::zero()), ...);
-    } else {
-      ((sums[r] = Simd::load(group_sums + r * kStripOutputs)), ...);
+  template <SpanEnd E, bool kBegins>
+  void add_tokens(size_t s, size_t t, size_t end) {
+    GroupScale group = {Simd::zero(), Simd::zero()};
+    if constexpr (E != SpanEnd::kInside) {
+      const size_t strip = at_.strip + stored_.strip + s;
+      group = group_scale(w_, (strip * w_.group_ends.size() + stored_.group) * kStripOutputs,
+                          E == SpanEnd::kOffset);
     }
-    ((sums[r] = Simd::fma(Simd::broadcast(scales[r * x_.scale_stride]),
-                          Simd::load_integers(products + r * kStripOutputs), sums[r])),
+    for (; t + kTokensAtOnce <= end; t += kTokensAtOnce) {
+      add_tokens_at<E, kBegins>(group, s, t, std::make_index_sequence<kTokensAtOnce>());
+    }
+    for (; t + 4 <= end; t += 4) add_tokens_at<E, kBegins>(group, s, t, std::make_index_sequence<4>());
+    for (; t < end; ++t) add_tokens_at<E, kBegins>(group, s, t, std::make_index_sequence<1>());
+  }
+
+  // Of the token whose rows begin at products.
+  static NIBBLE_INLINE typename Simd::Floats product(const int32_t* products) {
+    const typename Simd::Integers first = Simd::load_integers(products);
+    if constexpr (P == 1) return Simd::floats(first);
+    return Simd::floats(Simd::high_and_low(first, Simd::load_integers(products + (P - 1) * kStripOutputs)));
+  }
+
+  template <SpanEnd E, bool kBegins, size_t... i>
+  NIBBLE_INLINE void add_tokens_at(const GroupScale& group, size_t s, size_t t, std::index_sequence<i...>) {
+    const size_t place = (s * kTokens + t) * kStripOutputs;
+    const int32_t* const products = products_ + place * P;
+    float* const group_sums = sums_ + place;
+    const float* const scales = x_.scales + (at_.row / P + t) * x_.scale_stride + stored_.span;
+    typename Simd::Floats sums[sizeof...(i)];
+    if constexpr (kBegins) {
+      ((sums[i] = Simd::zero()), ...);
+    } else {
+      ((sums[i] = Simd::load(group_sums + i * kStripOutputs)), ...);
+    }
+    ((sums[i] = Simd::fma(Simd::broadcast(scales[i * x_.scale_stride]),
+                          product(products + i * P * kStripOutputs), sums[i])),
      ...);
     if constexpr (E == SpanEnd::kInside) {
-      (Simd::store(group_sums + r * kStripOutputs, sums[r]), ...);
+      (Simd::store(group_sums + i * kStripOutputs, sums[i]), ...);
     } else {
       const size_t num_groups = w_.group_ends.size();
-      const float* const input_sums = x_.sums + (at_.row + m) * num_groups + group_;
-      float* const totals = totals_ + place;
-      (Simd::store(totals + r * kStripOutputs, with_group(group, E == SpanEnd::kOffset, sums[r],
-                                                          Simd::broadcast(input_sums[r * num_groups]),
-                                                          Simd::load(totals + r * kStripOutputs))),
+      const float* const input_sums = x_.sums + (at_.row / P + t) * num_groups + stored_.group;
+      float* const totals = totals_ + stored_.strip * kTokens * kStripOutputs + place;
+      (Simd::store(totals + i * kStripOutputs, with_group(group, E == SpanEnd::kOffset, sums[i],
+                                                          Simd::broadcast(input_sums[i * num_groups]),
+                                                          Simd::load(totals + i * kStripOutputs))),
        ...);
     }
   }
 
   const Strips& w_;
   const TilePlace& at_;
+  const size_t strips_;
   const size_t rows_;
   const QuantizedInputs& x_;
-  size_t span_ = 0;  // whose products are added
-  size_t group_ = 0;
-  bool begins_group_ = false;
-  bool ends_group_ = false;
-  // [S][Dots::kRows][16]
-  alignas(64) int32_t products_[kSums * kStripOutputs];
-  alignas(64) float sums_[kSums * kStripOutputs];  // of the group so far
-  alignas(64) float totals_[kSums * kStripOutputs];
+  uint8_t* const scratch_;
+  Span stored_ = {};                                                 // whose products are added
+  alignas(64) int32_t products_[S * Dots::kRows * kStripOutputs];    // [S][Dots::kRows][16]
+  alignas(64) float sums_[S * kTokens * kStripOutputs];              // [S][kTokens][16]: of the group so far
+  alignas(64) float totals_[kWideStrips * kTokens * kStripOutputs];  // [strips][kTokens][16]
 };
 
-// A strip that is not in bytes.
-inline void unpack_any(const Strips& w, const uint8_t* codes, uint8_t* bytes) {
-  switch (w.form) {
-    case CodeForm::kTwoBits:
-      return unpack_strip<Form::kTwoBits>(w, codes, bytes);
-    case CodeForm::kThreeBits:
-      return unpack_strip<Form::kThreeBits>(w, codes, bytes);
-    case CodeForm::kNibbles:
-      return unpack_strip<Form::kNibbles>(w, codes, bytes);
-    case CodeForm::kNibbleTable:
-      return unpack_strip<Form::kNibbleTable>(w, codes, bytes);
-    case CodeForm::kBytes:
-      return;
-  }
-}
-
-template <class Dots, size_t S>
+template <class Dots, size_t S, size_t P>
 size_t wide_strips(Dots& dots, const Strips& w, const QuantizedInputs& x, size_t begin, size_t end,
                    size_t origin, MatrixView<float> y, uint8_t* scratch) {
-  for (; begin + S <= end; begin += S) {
+  const bool packed = w.form != CodeForm::kBytes;
+  const bool once = x.rows <= Dots::kRows;  // then unpacked codes are not needed again
+  const size_t most = S == 1 ? 1 : wide_strips_at_once(w);
+  while (begin + S <= end) {
+    const size_t strips = (end - begin < most ? end - begin : most) / S * S;
     TilePlace at = {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin};
-    if (w.form != CodeForm::kBytes) {
-      for (size_t s = 0; s < S; ++s) {
-        unpack_any(w, at.codes + s * w.strip_bytes(), scratch + s * w.unpacked_bytes());
+    if (packed && !once) {
+      for (size_t s = 0; s < strips; ++s) {
+        unpack_any(w, at.codes + s * w.strip_bytes(), 0, w.num_blocks, scratch + s * w.unpacked_bytes());
       }
       at.codes = scratch;
       at.codes_stride = w.unpacked_bytes();
     }
     for (; at.row < x.rows; at.row += Dots::kRows) {
-      WideStep<Dots, S> step(w, at, x.rows - at.row < Dots::kRows ? x.rows - at.row : Dots::kRows, x);
-      step.run(dots);
-      step.store(y);
+      WideBlock<Dots, S, P> block(w, at, strips,
+                                  x.rows - at.row < Dots::kRows ? x.rows - at.row : Dots::kRows, x,
+                                  packed && once ? scratch : nullptr);
+      block.run(dots);
+      block.store(y);
     }
+    begin += strips;
   }
   return begin;
+}
+
+template <class Dots, size_t P>
+void wide_product_of(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
+                     uint8_t* scratch) {
+  Dots dots(w);
+  const size_t origin = begin;
+  if constexpr (Dots::kStrips > 1) {
+    begin = wide_strips<Dots, Dots::kStrips, P>(dots, w, x, begin, end, origin, y, scratch);
+  }
+  wide_strips<Dots, 1, P>(dots, w, x, begin, end, origin, y, scratch);
+  dots.end();
 }
 
 template <class Dots>
 void wide_product(const Strips& w, const QuantizedInputs& x, size_t begin, size_t end, MatrixView<float> y,
                   uint8_t* scratch) {
-  Dots dots(w);
-  const size_t origin = begin;
-  if constexpr (Dots::kStrips > 1) {
-    begin = wide_strips<Dots, Dots::kStrips>(dots, w, x, begin, end, origin, y, scratch);
-  }
-  wide_strips<Dots, 1>(dots, w, x, begin, end, origin, y, scratch);
-  dots.end();
+  (x.rows_per_token == 2 ? wide_product_of<Dots, 2> : wide_product_of<Dots, 1>)(w, x, begin, end, y, scratch);
 }
 
 }  // namespace

@@ -25,14 +25,14 @@ inline std::vector<WeightCase> strip_cases() {
   return cases;
 }
 
-// Quantized tokens and their buffers.
+// Quantized tokens and their buffers; two rows for a token are 16 bits.
 struct Tokens {
-  Tokens(const StripMatrix& matrix, size_t count, CpuTarget target) {
+  Tokens(const StripMatrix& matrix, size_t count, CpuTarget target, size_t rows_per_token = 1) {
     const Strips w = matrix.view();
     const size_t positions = w.num_blocks * kBlockInputs;
     const size_t num_groups = w.group_ends.size();
     x = random_inputs(count, matrix.in_features(), 21);
-    codes.resize(count * positions);
+    codes.resize(count * rows_per_token * positions);
     scales.resize(count * w.span_ends.size());
     sums.resize(count * num_groups);
     for (size_t t = 0; t < count; ++t) {
@@ -43,12 +43,22 @@ struct Tokens {
         gather(row, matrix.positions(), gathered.data());
         row = gathered;
       }
-      quantize_inputs(row.data(), w,
-                      {codes.data() + t * positions, scales.data() + t * w.span_ends.size(),
-                       sums.data() + t * num_groups},
-                      target);
+      const QuantizedToken out = {codes.data() + t * rows_per_token * positions,
+                                  scales.data() + t * w.span_ends.size(), sums.data() + t * num_groups};
+      if (rows_per_token == 2) {
+        quantize_inputs_16(row.data(), w, out, out.codes + positions, target);
+      } else {
+        quantize_inputs(row.data(), w, out, target);
+      }
     }
-    view = {count, 1, codes.data(), positions, scales.data(), w.span_ends.size(), sums.data()};
+    view = {count * rows_per_token, rows_per_token,     codes.data(), positions,
+            scales.data(),          w.span_ends.size(), sums.data()};
+  }
+
+  // Of token t, at a stored position.
+  int code(size_t t, size_t position) const {
+    const int8_t* const first = codes.data() + t * view.rows_per_token * view.stride + position;
+    return view.rows_per_token == 1 ? first[0] : 256 * first[0] + first[view.stride];
   }
 
   std::vector<float> x;

@@ -38,9 +38,9 @@ struct ExecutionContext {
 enum class ComputeMode { kF32, kAuto };
 
 // Of the activations that a quantized weight is multiplied with in ComputeMode::kAuto: 8 bits with a scale
-// for each 32 inputs, or 16 in two rows of 8, each with a scale for 128, for twice the work. A token with so
-// large spikes that 8 bits would lose its other inputs (kernels/quantize_inputs.h) has a second row in either
-// case.
+// for each 32 inputs, or 16 with one for each 128, multiplied as two rows of 8 for twice the products. With 8
+// bits, a token with so large spikes that they would lose its other inputs (kernels/quantize_inputs.h) has a
+// second row, too.
 enum class ActivationBits { k8, k16 };
 
 struct LinearOptions {

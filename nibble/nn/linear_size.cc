@@ -86,6 +86,18 @@ Buffers row_buffers(const LinearStorage& storage, const LinearSize& size) {
   return buffers;
 }
 
+// What kernels/strips.h asks of one to tell how it works on it.
+kernels::Strips strips_of(const LinearSize& size) {
+  kernels::Strips strips = {};
+  strips.num_blocks = size.padded_inputs / kBlockInputs;
+  using enum kernels::CodeForm;
+  for (const kernels::CodeForm form : {kTwoBits, kThreeBits, kNibbles, kBytes}) {
+    strips.form = form;
+    if (strips.strip_bytes() == size.strip_bytes) break;
+  }
+  return strips;
+}
+
 // The tables of positions beside the weight; not a part of weight_bytes().
 size_t position_bytes(const LinearSize& size) {
   return size.reorders ? size.padded_inputs * sizeof(uint32_t) : 0;
@@ -133,15 +145,17 @@ size_t LinearSize::scratch_bytes(size_t tokens, size_t threads) const {
     return sorted + threads * (rows * in_features * sizeof(float) + rounded_up(in_features, 64));
   }
   const size_t blocks = padded_inputs / kBlockInputs;
-  const size_t codes = tokens * (padded_inputs + kernels::kLineBytes);
+  const size_t codes = tokens * rows_per_token * (padded_inputs + kernels::kLineBytes);
   if (llm_int8) {
     return codes + blocks * sizeof(float) +
            tokens * (sizeof(float) + sizeof(kernels::Int8Row) + in_features * sizeof(uint32_t));
   }
   const size_t rows = reorders ? threads * padded_inputs * sizeof(float) : 0;
-  const size_t unpacked = kind == LinearKind::kBytes ? kernels::kLineBytes : padded_inputs * kStripOutputs;
+  const size_t spans =
+      rows_per_token == 1 ? blocks : std::max(num_groups, ceil_div(blocks, kernels::kMostBlocksOf16Bits));
   // Without the second rows of spiky tokens, which are few.
-  return codes + tokens * ((blocks + num_groups) * sizeof(float) + 1) + rows + threads * unpacked;
+  return codes + tokens * ((spans + num_groups) * sizeof(float) + 1) + rows +
+         threads * kernels::strips_scratch_bytes(strips_of(*this));
 }
 
 std::optional<size_t> gated_scratch_bytes(const LinearSize& gate, const LinearSize& up, size_t tokens,
@@ -152,8 +166,7 @@ std::optional<size_t> gated_scratch_bytes(const LinearSize& gate, const LinearSi
       gate.reorders != up.reorders) {
     return std::nullopt;
   }
-  // Int8Linear::strips_per_piece().
-  const size_t piece = std::max<size_t>(2, (size_t{32} << 10) / gate.strip_bytes / 2 * 2);
+  const size_t piece = kernels::strips_per_call(strips_of(gate), tokens * gate.rows_per_token);
   return threads * tokens * piece * kStripOutputs * sizeof(float);
 }
 

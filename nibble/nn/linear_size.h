@@ -42,6 +42,8 @@ struct LinearSize {
   size_t strip_bytes = 0;  // of codes of 16 outputs; small codes and bytes
   bool reorders = false;   // inputs are gathered before they are multiplied
   bool llm_int8 = false;
+  // Of codes of activations: 2 with ActivationBits::k16, which the caller knows.
+  size_t rows_per_token = 1;
 };
 
 // Scales are taken for float16, as they nearly always are; only their values could tell. huge_pages: whether

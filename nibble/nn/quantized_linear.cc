@@ -88,7 +88,7 @@ class Int8Linear : public Linear {
  public:
   Int8Linear(const QuantizedWeight& weight, std::vector<float> bias, ThreadPool& pool,
              ActivationBits activations, CpuTarget target)
-      : strips_(weight, pool, activations == ActivationBits::k16 ? 4 : 1),
+      : strips_(weight, pool, activations == ActivationBits::k16 ? kernels::kMostBlocksOf16Bits : 1),
         rows_per_token_(activations == ActivationBits::k16 ? 2 : 1),
         bias_(std::move(bias)),
         target_(target),
@@ -113,8 +113,8 @@ class Int8Linear : public Linear {
   void forward_together(std::span<const LinearOutput> outputs, MatrixView<const float> x,
                         ExecutionContext& context) const {
     const Arena::Scope scope(context.arena);
-    const size_t piece = strips_per_piece();
     const Inputs inputs = quantize(x, strips_.view(), context);
+    const size_t piece = kernels::strips_per_call(strips_.view(), inputs.tokens.rows, target_);
     const ScratchOfAll scratch(*this, inputs, piece, context);
     size_t* const counts = context.arena.take<size_t>(outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
@@ -133,8 +133,8 @@ class Int8Linear : public Linear {
   void forward_gated(const Int8Linear& up, kernels::Activation activation, MatrixView<const float> x,
                      MatrixView<float> y, ExecutionContext& context) const {
     const Arena::Scope scope(context.arena);
-    const size_t piece = strips_per_piece();
     const Inputs inputs = quantize(x, strips_.view(), context);
+    const size_t piece = kernels::strips_per_call(strips_.view(), inputs.tokens.rows, target_);
     const ScratchOfAll scratch(*this, inputs, piece, context);
     const size_t gate_size = x.rows() * piece * kStripOutputs;
     float* const gates = context.arena.take<float>(context.pool.num_threads() * gate_size);
@@ -180,7 +180,7 @@ class Int8Linear : public Linear {
   // Of all workers, for layers that share their inputs.
   struct ScratchOfAll {
     ScratchOfAll(const Int8Linear& linear, const Inputs& inputs, size_t piece, ExecutionContext& context)
-        : unpacked_size(kernels::strips_scratch_bytes(linear.strips_.view())),
+        : unpacked_size(kernels::strips_scratch_bytes(linear.strips_.view(), linear.target_)),
           sums_size(inputs.rest.rows * piece * kStripOutputs),
           unpacked(context.arena.take<uint8_t>(context.pool.num_threads() * unpacked_size)),
           sums(sums_size > 0 ? context.arena.take<float>(context.pool.num_threads() * sums_size) : nullptr) {}
@@ -218,23 +218,25 @@ class Int8Linear : public Linear {
 
   // Room for rows of codes.
   struct Rows {
-    Rows(size_t count, const kernels::Strips& w, Arena& arena)
+    Rows(size_t tokens, size_t per_token, const kernels::Strips& w, Arena& arena)
         // A line apart from a power of two: rows that are 4096 bytes apart would share one set of the cache.
         : stride(w.num_blocks * kernels::kBlockInputs + kernels::kLineBytes),
           num_spans(w.span_ends.size()),
           num_groups(w.group_ends.size()),
-          codes(arena.take<int8_t>(count * stride)),
-          scales(arena.take<float>(count * num_spans)),
-          sums(arena.take<float>(count * num_groups)) {}
+          num_tokens(tokens),
+          rows_per_token(per_token),
+          codes(arena.take<int8_t>(tokens * per_token * stride)),
+          scales(arena.take<float>(tokens * num_spans)),
+          sums(arena.take<float>(tokens * num_groups)) {}
 
-    kernels::QuantizedToken row(size_t r) const {
-      return {codes + r * stride, scales + r * num_spans, sums + r * num_groups};
+    kernels::QuantizedToken token(size_t t) const {
+      return {codes + t * rows_per_token * stride, scales + t * num_spans, sums + t * num_groups};
     }
-    kernels::QuantizedInputs inputs(size_t count, size_t rows_per_token) const {
-      return {count, rows_per_token, codes, stride, scales, num_spans, sums};
+    kernels::QuantizedInputs inputs() const {
+      return {num_tokens * rows_per_token, rows_per_token, codes, stride, scales, num_spans, sums};
     }
 
-    size_t stride, num_spans, num_groups;
+    size_t stride, num_spans, num_groups, num_tokens, rows_per_token;
     int8_t* codes;
     float* scales;
     float* sums;
@@ -242,9 +244,9 @@ class Int8Linear : public Linear {
 
   Inputs quantize(MatrixView<const float> x, const kernels::Strips& w, ExecutionContext& context) const {
     const size_t num_tokens = x.rows();
-    const Rows rows(num_tokens * rows_per_token_, w, context.arena);
+    const Rows rows(num_tokens, rows_per_token_, w, context.arena);
     uint8_t* const is_spiky = context.arena.take<uint8_t>(num_tokens);
-    const bool needs_copy = !strips_.positions().empty() || rows_per_token_ == 2;
+    const bool needs_copy = !strips_.positions().empty();
     const size_t count = w.num_blocks * kernels::kBlockInputs;
     const size_t copies_size = context.pool.num_threads() * count;
     float* copies = needs_copy ? context.arena.take<float>(copies_size) : nullptr;
@@ -252,11 +254,15 @@ class Int8Linear : public Linear {
       float* const copy = needs_copy ? copies + worker * count : nullptr;
       for (size_t t = begin; t < end; ++t) {
         const float* const row = ordered(x.row_span(t), copy);
-        is_spiky[t] = kernels::quantize_inputs(row, w, rows.row(t * rows_per_token_), target_);
-        if (rows_per_token_ == 2) quantize_rest(row, w, rows.row(2 * t), copy, rows.row(2 * t + 1));
+        const kernels::QuantizedToken token = rows.token(t);
+        if (rows_per_token_ == 2) {
+          kernels::quantize_inputs_16(row, w, token, token.codes + rows.stride, target_);
+        } else {
+          is_spiky[t] = kernels::quantize_inputs(row, w, token, target_);
+        }
       }
     });
-    const Inputs all = {rows.inputs(num_tokens * rows_per_token_, rows_per_token_), {}, {}};
+    const Inputs all = {rows.inputs(), {}, {}};
     if (rows_per_token_ == 2) return all;
     const auto num_spiky = static_cast<size_t>(std::count(is_spiky, is_spiky + num_tokens, 1));
     if (num_spiky == 0) return all;
@@ -266,15 +272,17 @@ class Int8Linear : public Linear {
     for (uint32_t t = 0, i = 0; t < num_tokens; ++t) {
       if (is_spiky[t] != 0) spiky[i++] = t;
     }
-    const Rows rest(num_spiky, w, context.arena);
+    const Rows rest(num_spiky, 1, w, context.arena);
     if (!needs_copy) copies = context.arena.take<float>(copies_size);
     context.pool.parallel_for(num_spiky, 1, [&](size_t begin, size_t end, size_t worker) {
       float* const copy = copies + worker * count;
       for (size_t i = begin; i < end; ++i) {
-        quantize_rest(ordered(x.row_span(spiky[i]), copy), w, rows.row(spiky[i]), copy, rest.row(i));
+        const float* const row = ordered(x.row_span(spiky[i]), copy);
+        kernels::quantization_residual(row, w, rows.token(spiky[i]), copy, target_);
+        kernels::quantize_inputs(copy, w, rest.token(i), target_);
       }
     });
-    return {all.tokens, rest.inputs(num_spiky, 1), spiky};
+    return {all.tokens, rest.inputs(), spiky};
   }
 
   // x in the order of the weight, in `copy` where that is another one.
@@ -284,20 +292,8 @@ class Int8Linear : public Linear {
     return copy;
   }
 
-  // What `codes` leave of x, quantized; x may be `copy`.
-  void quantize_rest(const float* x, const kernels::Strips& w, const kernels::QuantizedToken& codes,
-                     float* copy, const kernels::QuantizedToken& out) const {
-    kernels::quantization_residual(x, w, codes, copy, target_);
-    kernels::quantize_inputs(copy, w, out, target_);
-  }
-
-  // Pieces of some 32 KB: small enough to even out what a core loses, large enough not to matter.
-  size_t strips_per_piece() const {
-    return std::max<size_t>(2, (size_t{32} << 10) / strips_.view().strip_bytes() / 2 * 2);
-  }
-
   const kernels::StripMatrix strips_;
-  const size_t rows_per_token_;  // codes of the input, and codes of what these leave of it
+  const size_t rows_per_token_;  // of bytes: two where activations have 16 bits
   const std::vector<float> bias_;
   const CpuTarget target_;
   const std::string name_;

@@ -56,7 +56,6 @@ constexpr double kSecondsPerValue = 1.1e-9;
 struct Module {
   const ModuleSlot* slot;
   LinearSize size;
-  ActivationBits activations = ActivationBits::k8;
 };
 
 // Whether a float head is kept in 8 bits: as WeightLoader::head().
@@ -84,12 +83,15 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     if (slot.role == ModuleRole::kHead && how.is_float())
       how = head_storage(*how.dtype, has_int8_head(storage));
     modules[slot.name] = {&slot, linear_size(slot.shape[0], slot.shape[1], how, huge_pages)};
+    if (slot.role == ModuleRole::kHead) modules[slot.name].size.rows_per_token = 2;
   }
   for (size_t layer = 0; layer < source.config.num_hidden_layers; ++layer) {
     const BlockModules block = block_modules(source.spec, layer, source.prefix_missing);
     for (const std::string& name : linears_of_block(block)) {
       const auto found = modules.find(name);
-      if (found != modules.end()) found->second.activations = activation_bits(block, name);
+      if (found == modules.end()) continue;
+      const bool wide = activation_bits(block, name) == ActivationBits::k16;
+      found->second.size.rows_per_token = wide ? 2 : 1;
     }
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
@@ -98,6 +100,7 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     if (info != nullptr) {
       const LinearStorage how = head_storage(info->dtype, has_int8_head(storage));
       modules[head] = {embedding, linear_size(embedding->shape[0], embedding->shape[1], how, huge_pages)};
+      modules[head].size.rows_per_token = 2;
     }
   }
   return modules;
@@ -187,7 +190,7 @@ Work linear_work(const ModelSource& source, const std::map<std::string, Module, 
     if (head) continue;  // a prompt needs it once
     const bool integers = kind.integers && speed.int8.all_threads > 0;
     const double peak = integers ? speed.int8.all_threads : speed.f32.all_threads;
-    const double rows = integers && module.activations == ActivationBits::k16 ? 2.0 : 1.0;
+    const double rows = integers ? static_cast<double>(module.size.rows_per_token) : 1.0;
     const double operations =
         2.0 * rows * static_cast<double>(module.size.out_features * module.size.in_features);
     const auto values = static_cast<double>(module.size.out_features + module.size.in_features);

@@ -93,28 +93,27 @@ struct Rows {
   QuantizedInputs view;
 };
 
-Rows quantize(const std::vector<float>& x, size_t count, size_t rows_per_token, const Strips& w,
+Rows quantize(const std::vector<float>& x, size_t tokens, size_t rows_per_token, const Strips& w,
               CpuTarget target) {
   const size_t inputs = w.num_blocks * kBlockInputs;
   const size_t spans = w.span_ends.size();
   const size_t groups = w.group_ends.size();
   Rows rows;
-  rows.codes.resize(count * inputs);
-  rows.scales.resize(count * spans);
-  rows.sums.resize(count * groups);
-  std::vector<float> left(inputs);
-  for (size_t r = 0; r < count; ++r) {
-    const float* from = x.data() + r / rows_per_token * inputs;
-    const QuantizedToken out = {rows.codes.data() + r * inputs, rows.scales.data() + r * spans,
-                                rows.sums.data() + r * groups};
-    if (r % rows_per_token == 1) {
-      const QuantizedToken before = {out.codes - inputs, out.scales - spans, out.sums - groups};
-      quantization_residual(from, w, before, left.data(), target);
-      from = left.data();
+  rows.codes.resize(tokens * rows_per_token * inputs);
+  rows.scales.resize(tokens * spans);
+  rows.sums.resize(tokens * groups);
+  for (size_t t = 0; t < tokens; ++t) {
+    const float* const from = x.data() + t * inputs;
+    const QuantizedToken out = {rows.codes.data() + t * rows_per_token * inputs,
+                                rows.scales.data() + t * spans, rows.sums.data() + t * groups};
+    if (rows_per_token == 2) {
+      quantize_inputs_16(from, w, out, out.codes + inputs, target);
+    } else {
+      quantize_inputs(from, w, out, target);
     }
-    quantize_inputs(from, w, out, target);
   }
-  rows.view = {count, rows_per_token, rows.codes.data(), inputs, rows.scales.data(), spans, rows.sums.data()};
+  rows.view = {tokens * rows_per_token, rows_per_token, rows.codes.data(), inputs,
+               rows.scales.data(),      spans,          rows.sums.data()};
   return rows;
 }
 
@@ -140,15 +139,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   static ThreadPool pool(1);
   Bytes bytes(data, size);
-  const size_t rows_per_token = 1 + bytes.below(2);
-  const size_t count = rows_per_token * (1 + bytes.below(9));
+  const bool wide = bytes.below(2) == 1;
+  const size_t count = 1 + bytes.below(9);
   const bool extreme = bytes.below(4) == 0;
   const QuantizedWeight weight = make_weight(bytes);
   if (!StripMatrix::suits(weight)) return 0;
-  const StripMatrix matrix(weight, pool, rows_per_token == 2 ? 4 : 1);
+  // LLM.int8 has one span, which 16 bits could overflow.
+  const size_t rows_per_token = wide && weight.formula != WeightFormula::kRowAbsmax ? 2 : 1;
+  const StripMatrix matrix(weight, pool, rows_per_token == 2 ? kMostBlocksOf16Bits : 1);
   const Strips w = matrix.view();
   check_words(weight, w, extreme, pool);
-  std::vector<float> x(count / rows_per_token * w.num_blocks * kBlockInputs);
+  std::vector<float> x(count * w.num_blocks * kBlockInputs);
   for (float& value : x) value = extreme ? bytes.any_float() : static_cast<float>(bytes.byte()) - 127.5f;
   for (size_t i = 0; i < x.size() && !matrix.positions().empty(); ++i) {
     if (matrix.positions()[i % (w.num_blocks * kBlockInputs)] == kNoInput) x[i] = 0.f;  // filled up
@@ -157,7 +158,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto product = [&](const QuantizedInputs& inputs, CpuTarget target) {
     const size_t tokens = inputs.rows / inputs.rows_per_token;
     std::vector<float> y(tokens * w.out_features);
-    AlignedBuffer scratch(strips_scratch_bytes(w));
+    AlignedBuffer scratch(strips_scratch_bytes(w, target));
     strips_product(w, inputs, 0, w.num_strips(), MatrixView<float>(y.data(), tokens, w.out_features),
                    scratch.as<uint8_t>(), target);
     return y;
