@@ -21,13 +21,12 @@ void strip_outliers_scalar(const Strips& w, size_t strip, const float* x, std::s
   outliers_product(w, strip, x, outliers, sums);
 }
 
-#if NIBBLE_X86
 namespace {
-// Fewer are faster without tiles. More than two steps of tiles are many.
+// Of AMX: fewer are faster without.
 constexpr size_t kRowsForTiles = 16;
-constexpr size_t kManyRows = 64;
 }  // namespace
 
+#if NIBBLE_X86
 bool has_vbmi() {
   static const bool has = __builtin_cpu_supports("avx512vbmi");
   return has;
@@ -75,20 +74,13 @@ void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<con
 }
 
 size_t strips_per_call(const Strips& w, size_t rows, CpuTarget target) {
-#if NIBBLE_X86
   if (target == CpuTarget::kAmx && rows >= kRowsForTiles) return wide_strips_at_once(w);
-#endif
-  static_cast<void>(rows);
-  static_cast<void>(target);
   return std::max<size_t>(2, (size_t{32} << 10) / w.strip_bytes() / 2 * 2);
 }
 
 size_t strips_scratch_bytes(const Strips& w, CpuTarget target) {
   size_t most = 2;  // strips that are unpacked at a time
-#if NIBBLE_X86
   if (target == CpuTarget::kAmx) most = wide_strips_at_once(w);
-#endif
-  static_cast<void>(target);
   return w.form == CodeForm::kBytes ? kLineBytes : most * w.unpacked_bytes();
 }
 
