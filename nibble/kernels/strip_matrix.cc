@@ -29,11 +29,20 @@ bool is_byte(float value) {
   return value >= 0.f && value <= 255.f && value == static_cast<float>(static_cast<int>(value));
 }
 
-// The scale of run g in row o.
-float scale_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o) {
-  if (is_affine(w)) return w.scales[run.group * w.out_features + o];
-  if (w.formula == WeightFormula::kRowAbsmax) return w.absmax[o];
-  return w.absmax[(o * w.in_features + run.begin) / w.group_size];
+// The scales of a run in the rows [o, o + count).
+void scales_of(const QuantizedWeight& w, const InputGroups::Run& run, size_t o, size_t count, float* out) {
+  if (is_affine(w)) {
+    std::copy_n(w.scales.begin() + static_cast<std::ptrdiff_t>(run.group * w.out_features + o), count, out);
+  } else if (w.formula == WeightFormula::kRowAbsmax) {
+    std::copy_n(w.absmax.begin() + static_cast<std::ptrdiff_t>(o), count, out);
+  } else if (w.in_features % w.group_size == 0) {
+    const size_t blocks_of_row = w.in_features / w.group_size;
+    const float* const first = w.absmax.data() + o * blocks_of_row + run.begin / w.group_size;
+    for (size_t n = 0; n < count; ++n) out[n] = first[n * blocks_of_row];
+  } else {
+    for (size_t n = 0; n < count; ++n)
+      out[n] = w.absmax[((o + n) * w.in_features + run.begin) / w.group_size];
+  }
 }
 
 // Eight codes in bytes as nibbles.
@@ -135,40 +144,44 @@ struct GroupShape {
   size_t padded_size() const { return num_strips() * num_groups * kStripOutputs; }
 };
 
-// fn(o, g, i) for all of them; i: the place in [strips][groups][16]. By the pool's threads.
-template <class Fn>
-void for_each_group(const GroupShape& shape, Fn fn) {
+// fn(values, count, i) for each strip and group: what values_of(o, count, g, values) says of the `count`
+// outputs from o on; i: the place of the first in [strips][groups][16]. By the pool's threads.
+template <class ValuesOf, class Fn>
+void for_each_group(const GroupShape& shape, ValuesOf values_of, Fn fn) {
   shape.pool.parallel_for(shape.num_strips(), kStripsPerTask, [&](size_t begin, size_t end, size_t) {
     for (size_t strip = begin; strip < end; ++strip) {
-      const size_t outputs = std::min(kStripOutputs, shape.out_features - strip * kStripOutputs);
+      const size_t first = strip * kStripOutputs;
+      const size_t count = std::min(kStripOutputs, shape.out_features - first);
       for (size_t g = 0; g < shape.num_groups; ++g) {
-        for (size_t n = 0; n < outputs; ++n) {
-          fn(strip * kStripOutputs + n, g, (strip * shape.num_groups + g) * kStripOutputs + n);
-        }
+        float values[kStripOutputs];
+        values_of(first, count, g, values);
+        fn(values, count, (strip * shape.num_groups + g) * kStripOutputs);
       }
     }
   });
 }
 
-// Whether kHolds(value_of(o, g)) everywhere. A template's argument, so that it is part of the loop.
-template <auto kHolds, class ValueOf>
-bool all_groups(const GroupShape& shape, ValueOf value_of) {
+// Whether kHolds() for all values. A template's argument, so that it is part of the loop.
+template <auto kHolds, class ValuesOf>
+bool all_groups(const GroupShape& shape, ValuesOf values_of) {
   std::atomic<bool> all = true;
-  for_each_group(shape, [&](size_t o, size_t g, size_t) {
-    if (!kHolds(value_of(o, g))) all.store(false, std::memory_order_relaxed);
+  for_each_group(shape, values_of, [&](const float* values, size_t count, size_t) {
+    bool here = true;
+    for (size_t n = 0; n < count; ++n) here = here && kHolds(values[n]);
+    if (!here) all.store(false, std::memory_order_relaxed);
   });
   return all;
 }
 
-// value_of(o, g) for [strips][groups][16], as float16 or float; padding outputs get 0.
-template <class ValueOf>
-AlignedBuffer strip_floats(const GroupShape& shape, bool half, ValueOf value_of) {
+// Values for [strips][groups][16], as float16 or float; padding outputs get 0.
+template <class ValuesOf>
+AlignedBuffer strip_floats(const GroupShape& shape, bool half, ValuesOf values_of) {
   AlignedBuffer buffer(shape.padded_size() * (half ? sizeof(uint16_t) : sizeof(float)));
-  for_each_group(shape, [&](size_t o, size_t g, size_t i) {
+  for_each_group(shape, values_of, [&](const float* values, size_t count, size_t i) {
     if (half) {
-      buffer.as<uint16_t>()[i] = float_to_fp16(value_of(o, g));
+      for (size_t n = 0; n < count; ++n) buffer.as<uint16_t>()[i + n] = float_to_fp16(values[n]);
     } else {
-      buffer.as<float>()[i] = value_of(o, g);
+      std::copy_n(values, count, buffer.as<float>() + i);
     }
   });
   return buffer;
@@ -205,6 +218,7 @@ ByteGrid best_byte_grid(std::span<const float> codebook) {
                              128.f + 0.0625f * static_cast<float>(z)};
       double error = 0;
       for (const float v : codebook) {
+        if (error >= least) break;
         const float place = v / grid.step + grid.zero;
         const double distance = double{v} - double{grid.step} * (std::nearbyint(place) - double{grid.zero});
         error += place > -0.5f && place < 255.5f ? distance * distance : HUGE_VAL;
@@ -285,27 +299,38 @@ void StripMatrix::set_codebook(const QuantizedWeight& weight) {
 
 void StripMatrix::pack_scales(const QuantizedWeight& weight, ThreadPool& pool) {
   const GroupShape shape = {out_features_, groups_.runs.size(), pool};
-  const auto scale = [&](size_t o, size_t g) { return scale_of(weight, groups_.runs[g], o) * scale_unit_; };
-  const auto zero = [&](size_t o, size_t g) {
-    return weight.zeros[groups_.runs[g].group * weight.out_features + o];
+  const auto scale = [&](size_t o, size_t count, size_t g, float* out) {
+    scales_of(weight, groups_.runs[g], o, count, out);
+    for (size_t n = 0; n < count; ++n) out[n] *= scale_unit_;
   };
-  const auto offset = [&](size_t o, size_t g) {
-    return weight.formula == WeightFormula::kOffset ? zero(o, g) : -(scale(o, g) * zero(o, g));
+  const auto zero = [&](size_t o, size_t count, size_t g, float* out) {
+    const size_t first = groups_.runs[g].group * weight.out_features + o;
+    std::copy_n(weight.zeros.begin() + static_cast<std::ptrdiff_t>(first), count, out);
   };
+  const auto offset = [&](size_t o, size_t count, size_t g, float* out) {
+    zero(o, count, g, out);
+    if (weight.formula == WeightFormula::kOffset) return;
+    float scales[kStripOutputs];
+    scale(o, count, g, scales);
+    for (size_t n = 0; n < count; ++n) out[n] = -(scales[n] * out[n]);
+  };
+  const bool same_zeros =
+      !weight.zeros.empty() && std::ranges::count(weight.zeros, weight.zeros[0]) == std::ssize(weight.zeros);
 
   half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all_groups<fits_half>(shape, scale);
   if (weight.formula == WeightFormula::kRowAbsmax) zero_ = 128.f;
   const bool offsets = weight.formula == WeightFormula::kOffset ||
-                       (weight.formula == WeightFormula::kAffine && !all_groups<is_byte>(shape, zero));
+                       (weight.formula == WeightFormula::kAffine &&
+                        !(same_zeros ? is_byte(weight.zeros[0]) : all_groups<is_byte>(shape, zero)));
   if (offsets) {
     half_scales_ = half_scales_ && all_groups<is_half>(shape, offset);
     offsets_ = strip_floats(shape, half_scales_, offset);
   } else if (weight.formula == WeightFormula::kAffine) {
-    zero_ = zero(0, 0);
-    if (std::ranges::any_of(weight.zeros, [&](float z) { return z != zero_; })) {
+    zero_ = weight.zeros[0];
+    if (!same_zeros) {
       zeros_ = AlignedBuffer(shape.padded_size());
-      for_each_group(shape, [&](size_t o, size_t g, size_t i) {
-        zeros_.as<uint8_t>()[i] = static_cast<uint8_t>(zero(o, g));
+      for_each_group(shape, zero, [&](const float* values, size_t count, size_t i) {
+        for (size_t n = 0; n < count; ++n) zeros_.as<uint8_t>()[i + n] = static_cast<uint8_t>(values[n]);
       });
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -15,19 +16,30 @@ namespace {
 // Codes and scales of one row; false where a value is not finite.
 bool quantize_row(const std::vector<float>& row, size_t o, QuantizedWeight& result) {
   uint8_t* const codes = result.codes.data() + o * row.size();
+  const size_t whole = row.size() / kInt8WeightGroup * kInt8WeightGroup;
+  std::vector<float> magnitudes(result.num_groups);
+  block_magnitudes(std::span(row).first(whole), kInt8WeightGroup, magnitudes.data());
+  if (whole < row.size()) magnitudes.back() = largest_magnitude(std::span(row).subspan(whole));
   for (size_t g = 0; g < result.num_groups; ++g) {
     const size_t begin = g * kInt8WeightGroup;
     const size_t end = std::min(begin + kInt8WeightGroup, row.size());
-    const float largest = largest_magnitude(std::span(row).subspan(begin, end - begin));
+    const float largest = magnitudes[g];
     if (!std::isfinite(largest)) return false;
     const float scale = largest / 127.f;
     // A scale too small to divide by stands for a group of zeros.
     const float inverse = scale >= 1e-30f ? 1.f / scale : 0.f;
     scale_and_round(std::span(row).subspan(begin, end - begin), inverse,
                     reinterpret_cast<int8_t*>(codes + begin));
-    for (size_t i = begin; i < end; ++i) codes[i] ^= 0x80;  // -127..127 -> 1..255
     result.scales[g * result.out_features + o] = inverse == 0.f ? 0.f : scale;
   }
+  // -127..127 -> 1..255. Eight at a time: of an unknown number the compiler makes no vectors.
+  size_t i = 0;
+  for (uint64_t eight; i + sizeof(eight) <= row.size(); i += sizeof(eight)) {
+    std::memcpy(&eight, codes + i, sizeof(eight));
+    eight ^= 0x8080808080808080;
+    std::memcpy(codes + i, &eight, sizeof(eight));
+  }
+  for (; i < row.size(); ++i) codes[i] ^= 0x80;
   return true;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "nibble/quantization/float_blocks.h"
+
 namespace nibble {
 
 std::string ModuleTensors::where(std::string_view suffix) const {
@@ -88,7 +90,14 @@ Expected<std::vector<uint32_t>> ModuleTensors::load_words(std::string_view suffi
 
 Expected<std::vector<float>> ModuleTensors::load_finite(std::string_view suffix) const {
   NIBBLE_TRY(const Tensor tensor, load(suffix));
-  NIBBLE_TRY(std::vector<float> values, at(where(suffix), to_floats(tensor)));
+  std::vector<float> values;
+  if (tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16 || tensor.dtype == DType::kF32) {
+    values.resize(tensor.size());
+    load_floats(tensor, 0, values.size(), values.data());
+    if (std::isfinite(largest_magnitude(values))) return values;
+  } else {
+    NIBBLE_TRY(values, at(where(suffix), to_floats(tensor)));
+  }
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
     return fail(ErrorCode::kDataLoss, "element {} is {}", element_name(tensor.shape, i),
