@@ -33,6 +33,7 @@ constexpr size_t kSteps = kBlockInputs / 4;
 // One token multiplies as fast as memory is read: lines go to the L1 cache, over the ends of pages, where the
 // processor's own prefetcher begins anew (without: 69 % of it, with: 85 % and more). Several rows take longer
 // for a line, and the L2 cache is near enough.
+constexpr size_t kFewRows = 2;
 constexpr size_t kPrefetchNear = 4096;
 constexpr size_t kPrefetchFar = 8192;
 
@@ -147,21 +148,23 @@ NIBBLE_INLINE void add_rows(const typename Simd::Codes* codes, const int8_t* inp
   (add_row<M, m>(codes, inputs + m * stride, dots, std::make_index_sequence<S>()), ...);
 }
 
+// Step t of S strips.
+template <Form F, size_t t, bool kOneToken, size_t... s>
+NIBBLE_INLINE void load_step(const typename Simd::Codes& table, const uint8_t* block, size_t codes_stride,
+                             typename Simd::Codes* codes, std::index_sequence<s...>) {
+  (prefetch_line<F, t, kOneToken>(block + s * codes_stride), ...);
+  ((codes[s] = step_codes<F, t>(table, block + s * codes_stride)), ...);
+}
+
 // A block of inputs, from step t on: adds to the dot products of S strips and M rows.
 template <Form F, size_t S, size_t M, size_t t = 0>
 NIBBLE_INLINE void tile_block(const typename Simd::Codes& table, const uint8_t* block, size_t codes_stride,
                               const int8_t* inputs, size_t stride, typename Simd::template Sum<F>* dots) {
-  static_assert(S <= 2);
   if constexpr (t == kSteps) {
     end_block(dots, Places<S, M>());
   } else {
     typename Simd::Codes codes[S];
-    prefetch_line<F, t, M <= 2>(block);
-    codes[0] = step_codes<F, t>(table, block);
-    if constexpr (S > 1) {
-      prefetch_line<F, t, M <= 2>(block + codes_stride);
-      codes[1] = step_codes<F, t>(table, block + codes_stride);
-    }
+    load_step<F, t, M <= kFewRows>(table, block, codes_stride, codes, std::make_index_sequence<S>());
     add_rows<S, M>(codes, inputs + 4 * t, stride, dots, std::make_index_sequence<M>());
     tile_block<F, S, M, t + 1>(table, block, codes_stride, inputs, stride, dots);
   }
@@ -270,6 +273,11 @@ size_t tiles_of(const Strips& w, TilePlace at, size_t end, const QuantizedInputs
 // All rows, P of a token: as many as fit the registers at a time, and the rest in smaller tiles.
 template <Form F, size_t S, size_t P>
 void strip_rows(const Strips& w, TilePlace at, const QuantizedInputs& x, MatrixView<float> y) {
+  if constexpr (S > Simd::kStrips) {  // for few rows alone
+    at.row = tiles_of<F, S, kFewRows, P>(w, at, x.rows, x, y);
+    if constexpr (P == 1) tiles_of<F, S, 1, P>(w, at, x.rows, x, y);
+    return;
+  }
   // Two rows of a token share a sum.
   constexpr size_t kMost = P == 2 && Simd::kRows == 6 ? 8 : Simd::kRows;
   static_assert(kMost == 4 || kMost == 6 || kMost == 8);
@@ -335,6 +343,12 @@ void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, siz
                     uint8_t* scratch) {
   const bool unpack = F != Unpacked && x.rows > Simd::kPackedRows;
   const size_t origin = begin;
+  if constexpr (Simd::kStripsOfFewRows > Simd::kStrips) {
+    constexpr size_t kStrips = Simd::kStripsOfFewRows;
+    for (; x.rows <= kFewRows && begin + kStrips <= end; begin += kStrips) {
+      strip_rows<F, kStrips>(w, {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin}, x, y);
+    }
+  }
   if constexpr (Simd::kStrips > 1) {
     begin = strips_in_tiles<F, Unpacked, Simd::kStrips>(w, x, begin, end, origin, unpack, y, scratch);
   }

@@ -75,7 +75,7 @@ void strip_outliers(const Strips& w, size_t strip, const float* x, std::span<con
 
 size_t strips_per_call(const Strips& w, size_t rows, CpuTarget target) {
   if (target == CpuTarget::kAmx && rows >= kRowsForTiles) return wide_strips_at_once(w);
-  return std::max<size_t>(2, (size_t{32} << 10) / w.strip_bytes() / 2 * 2);
+  return std::max<size_t>(4, (size_t{32} << 10) / w.strip_bytes() / 4 * 4);
 }
 
 size_t strips_scratch_bytes(const Strips& w, CpuTarget target) {

@@ -9,6 +9,7 @@ struct Simd {
   // 12 dot products, 12 sums, the codes of both strips and activations fit 32 registers; fewer chains of
   // products than 10 would wait for each other.
   static constexpr size_t kStrips = 2;
+  static constexpr size_t kStripsOfFewRows = 4;
   static constexpr size_t kRows = 6;
   static constexpr size_t kPackedRows = 12;
   using Codes = __m512i;

@@ -17,6 +17,7 @@ namespace {
 struct Simd : Simd256 {
   // 8 sums, the codes of both strips, activations and a mask fit 16 registers.
   static constexpr size_t kStrips = 2;
+  static constexpr size_t kStripsOfFewRows = 2;
   static constexpr size_t kRows = 4;
   static constexpr size_t kPackedRows = 4;
 

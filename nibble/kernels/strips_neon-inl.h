@@ -10,6 +10,7 @@ struct SimdNeon {
   // The 16 sums of 4 rows, a line's codes and an input fit 32 registers; sums of the group wait in the L1
   // cache.
   static constexpr size_t kStrips = 1;
+  static constexpr size_t kStripsOfFewRows = 1;
   static constexpr size_t kRows = 4;
   static constexpr size_t kPackedRows = 4;
 

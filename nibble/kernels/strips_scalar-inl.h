@@ -13,6 +13,7 @@ namespace {
 struct Simd {
   static constexpr size_t kLanes = 16;
   static constexpr size_t kStrips = 1;
+  static constexpr size_t kStripsOfFewRows = 1;
   static constexpr size_t kRows = 4;
   static constexpr size_t kPackedRows = 4;
 
