@@ -64,6 +64,12 @@ std::optional<double> share_of(double reached, const Repeats* limit) {
   return most > 0 ? std::optional<double>(reached / most) : std::nullopt;
 }
 
+// Whether a model's layers multiply bytes; its head alone may do so beside layers of floats.
+bool multiplies_bytes(std::string_view kernels) {
+  const auto has = [&](std::string_view part) { return kernels.find(part) != kernels.npos; };
+  return has("-a8-") || has("llm-int8") || (has("-a16-") && !has("-f32-"));
+}
+
 }  // namespace
 
 double Repeats::median() const { return quantile_of(values, 0.5); }
@@ -121,8 +127,7 @@ Expected<ModelBench> bench_model(const std::string& model, const FromPretrainedO
   bench.quantization = quantization_name(loaded->quantization_config());
   bench.compute = loaded->compute() == ComputeMode::kF32 ? "f32" : "auto";
   bench.kernels = loaded->kernels();
-  bench.int8_activations =
-      bench.kernels.find("-a8-") != std::string::npos || bench.kernels.find("llm-int8") != std::string::npos;
+  bench.int8_activations = multiplies_bytes(bench.kernels);
   bench.parameters = loaded->num_parameters();
   bench.weight_bytes = loaded->weight_bytes().total();
 

@@ -68,6 +68,7 @@ TEST(BenchModel, TimesEveryWorkloadOnEveryNumberOfThreads) {
   ASSERT_TRUE(bench) << to_string(bench.error());
   EXPECT_EQ(bench->quantization, "gptq");
   EXPECT_EQ(bench->compute, "auto");
+  EXPECT_TRUE(bench->int8_activations);
   EXPECT_GT(bench->peak_memory_bytes, bench->weight_bytes);
   ASSERT_EQ(bench->rows.size(), 12u);
   for (const BenchRow& row : bench->rows) {
