@@ -346,7 +346,8 @@ void strips_of_form(const Strips& w, const QuantizedInputs& x, size_t begin, siz
   if constexpr (Simd::kStripsOfFewRows > Simd::kStrips) {
     constexpr size_t kStrips = Simd::kStripsOfFewRows;
     for (; x.rows <= kFewRows && begin + kStrips <= end; begin += kStrips) {
-      strip_rows<F, kStrips>(w, {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin}, x, y);
+      strip_rows<F, kStrips>(w, {begin, w.codes + begin * w.strip_bytes(), w.strip_bytes(), 0, 0, origin}, x,
+                             y);
     }
   }
   if constexpr (Simd::kStrips > 1) {
