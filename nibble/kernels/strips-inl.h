@@ -1,6 +1,6 @@
 // Compiled once per instruction set: the including file defines, inside its region, a struct Simd with
 //   kLanes    outputs in a register, 8 or 16
-//   kStrips, kRows  of a tile, whose sums fit the registers
+//   kStrips, kRows  of a tile, whose sums fit the registers; kStripsOfFewRows  of one with kFewRows
 //   kPackedRows     up to which codes of less than a byte are multiplied as they are
 //   Codes     4 * kLanes bytes: load_codes, store_codes; of each byte:
 //             shifted<n>(codes)  byte >> n, or << -n; what crosses the border of a byte may be anything
@@ -30,10 +30,12 @@ constexpr size_t lines_per_block(Form form) {
 // A block is multiplied in steps of four inputs, in the order in which activations are stored.
 constexpr size_t kSteps = kBlockInputs / 4;
 
+// One token, of a row or two.
+constexpr size_t kFewRows = 2;
+
 // One token multiplies as fast as memory is read: lines go to the L1 cache, over the ends of pages, where the
 // processor's own prefetcher begins anew (without: 69 % of it, with: 85 % and more). Several rows take longer
 // for a line, and the L2 cache is near enough.
-constexpr size_t kFewRows = 2;
 constexpr size_t kPrefetchNear = 4096;
 constexpr size_t kPrefetchFar = 8192;
 
