@@ -46,6 +46,12 @@ Step step_of(uint32_t largest_bits, float largest_code = kLargest8) {
   return {1.f / absmax * largest_code, absmax / largest_code};
 }
 
+uint32_t largest_bits_scalar(const float* x, size_t count) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  return largest;
+}
+
 // Of a span's codes.
 struct CodeSums {
   int32_t sum;
@@ -55,9 +61,7 @@ struct CodeSums {
 // Codes of one span. x: [blocks * kBlockInputs].
 CodeSums quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale) {
   const size_t count = blocks * kBlockInputs;
-  uint32_t largest = 0;
-  for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
-  const Step step = step_of(largest);
+  const Step step = step_of(largest_bits_scalar(x, count));
   *scale = step.scale;
   CodeSums sums = {0, 0};
   for (size_t i = 0; i < count; ++i) {
@@ -73,9 +77,7 @@ CodeSums quantize_span_scalar(const float* x, size_t blocks, CodeForm form, int8
 int32_t quantize_span_16_scalar(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
                                 float* scale) {
   const size_t count = blocks * kBlockInputs;
-  uint32_t largest = 0;
-  for (size_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
-  const Step step = step_of(largest, kLargest16);
+  const Step step = step_of(largest_bits_scalar(x, count), kLargest16);
   *scale = step.scale;
   int32_t sum = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -421,93 +423,73 @@ namespace {
 using QuantizeSpan = CodeSums (*)(const float* x, size_t blocks, CodeForm form, int8_t* codes, float* scale);
 using QuantizeSpan16 = int32_t (*)(const float* x, size_t blocks, CodeForm form, int8_t* high, int8_t* low,
                                    float* scale);
+using SpanResidual = void (*)(const float* x, size_t blocks, CodeForm form, const int8_t* codes, float scale,
+                              float* out);
 
-QuantizeSpan quantize_span_for(CpuTarget target) {
+struct SpanKernels {
+  QuantizeSpan quantize;
+  QuantizeSpan16 quantize_16;
+  SpanResidual residual;
+};
+
+SpanKernels span_kernels_for(CpuTarget target) {
 #if NIBBLE_X86
-  if (target != CpuTarget::kScalar) return quantize_span_avx2;
+  if (target != CpuTarget::kScalar) return {quantize_span_avx2, quantize_span_16_avx2, span_residual_avx2};
 #elif NIBBLE_ARM
-  if (target != CpuTarget::kScalar) return quantize_span_neon;
+  if (target != CpuTarget::kScalar) return {quantize_span_neon, quantize_span_16_neon, span_residual_neon};
 #endif
   static_cast<void>(target);
-  return quantize_span_scalar;
+  return {quantize_span_scalar, quantize_span_16_scalar, span_residual_scalar};
 }
 
-QuantizeSpan16 quantize_span_16_for(CpuTarget target) {
-#if NIBBLE_X86
-  if (target != CpuTarget::kScalar) return quantize_span_16_avx2;
-#elif NIBBLE_ARM
-  if (target != CpuTarget::kScalar) return quantize_span_16_neon;
-#endif
-  static_cast<void>(target);
-  return quantize_span_16_scalar;
+// fn(group, span, first input, blocks) for all spans in order.
+template <class Fn>
+void for_each_span(const Strips& w, Fn fn) {
+  size_t span = 0;
+  size_t block = 0;
+  for (size_t g = 0; g < w.group_ends.size(); ++g) {
+    for (; span < w.group_ends[g]; ++span) {
+      fn(g, span, block * kBlockInputs, w.span_ends[span] - block);
+      block = w.span_ends[span];
+    }
+  }
 }
 
 }  // namespace
 
 bool quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out, CpuTarget target) {
-  const QuantizeSpan quantize_span = quantize_span_for(target);
+  const QuantizeSpan quantize_span = span_kernels_for(target).quantize;
   double rounding = 0.0;  // squares, which float could not hold
   double rest = 0.0;
-  size_t span = 0;
-  size_t block = 0;
-  for (size_t g = 0; g < w.group_ends.size(); ++g) {
-    float sum = 0.f;
-    for (; span < w.group_ends[g]; ++span) {
-      const size_t i = block * kBlockInputs;
-      const size_t blocks = w.span_ends[span] - block;
-      const CodeSums codes = quantize_span(x + i, blocks, w.form, out.codes + i, out.scales + span);
-      const float scale = out.scales[span];
-      sum += scale * static_cast<float>(codes.sum);
-      // A rounding error is uniform within a step. The largest code is 127 or -127.
-      const double step = double{scale} * scale;
-      rounding += step * static_cast<double>(blocks * kBlockInputs) / 12.0;
-      rest += step * static_cast<double>(std::max(codes.squares - 127 * 127, 0));
-      block = w.span_ends[span];
-    }
-    out.sums[g] = sum;
-  }
+  std::fill_n(out.sums, w.group_ends.size(), 0.f);
+  for_each_span(w, [&](size_t group, size_t span, size_t i, size_t blocks) {
+    const CodeSums codes = quantize_span(x + i, blocks, w.form, out.codes + i, out.scales + span);
+    const float scale = out.scales[span];
+    out.sums[group] += scale * static_cast<float>(codes.sum);
+    // A rounding error is uniform within a step. The largest code is 127 or -127.
+    const double step = double{scale} * scale;
+    rounding += step * static_cast<double>(blocks * kBlockInputs) / 12.0;
+    rest += step * static_cast<double>(std::max(codes.squares - 127 * 127, 0));
+  });
   return rounding > kSpikyRounding * kSpikyRounding * rest;
 }
 
 void quantize_inputs_16(const float* x, const Strips& w, const QuantizedToken& out, int8_t* low,
                         CpuTarget target) {
-  const QuantizeSpan16 quantize_span = quantize_span_16_for(target);
-  size_t span = 0;
-  size_t block = 0;
-  for (size_t g = 0; g < w.group_ends.size(); ++g) {
-    float sum = 0.f;
-    for (; span < w.group_ends[g]; ++span) {
-      const size_t i = block * kBlockInputs;
-      const size_t blocks = w.span_ends[span] - block;
-      const int32_t codes = quantize_span(x + i, blocks, w.form, out.codes + i, low + i, out.scales + span);
-      sum += out.scales[span] * static_cast<float>(codes);
-      block = w.span_ends[span];
-    }
-    out.sums[g] = sum;
-  }
+  const QuantizeSpan16 quantize_span = span_kernels_for(target).quantize_16;
+  std::fill_n(out.sums, w.group_ends.size(), 0.f);
+  for_each_span(w, [&](size_t group, size_t span, size_t i, size_t blocks) {
+    const int32_t codes = quantize_span(x + i, blocks, w.form, out.codes + i, low + i, out.scales + span);
+    out.sums[group] += out.scales[span] * static_cast<float>(codes);
+  });
 }
 
 void quantization_residual(const float* x, const Strips& w, const QuantizedToken& codes, float* out,
                            CpuTarget target) {
-  size_t block = 0;
-  for (size_t span = 0; span < w.span_ends.size(); ++span) {
-    const size_t i = block * kBlockInputs;
-    const size_t blocks = w.span_ends[span] - block;
-    block = w.span_ends[span];
-#if NIBBLE_X86
-    if (target != CpuTarget::kScalar) {
-      span_residual_avx2(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
-      continue;
-    }
-#elif NIBBLE_ARM
-    if (target != CpuTarget::kScalar) {
-      span_residual_neon(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
-      continue;
-    }
-#endif
-    static_cast<void>(target);
-    span_residual_scalar(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
-  }
+  const SpanResidual residual = span_kernels_for(target).residual;
+  for_each_span(w, [&](size_t, size_t span, size_t i, size_t blocks) {
+    residual(x + i, blocks, w.form, codes.codes + i, codes.scales[span], out + i);
+  });
 }
 
 Int8Row quantize_int8_row(const float* x, size_t count, float threshold, int8_t* codes, uint32_t* outliers,

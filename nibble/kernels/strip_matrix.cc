@@ -314,8 +314,7 @@ void StripMatrix::pack_scales(const QuantizedWeight& weight, ThreadPool& pool) {
     scale(o, count, g, scales);
     for (size_t n = 0; n < count; ++n) out[n] = -(scales[n] * out[n]);
   };
-  const bool same_zeros =
-      !weight.zeros.empty() && std::ranges::count(weight.zeros, weight.zeros[0]) == std::ssize(weight.zeros);
+  const bool same_zeros = std::ranges::all_of(weight.zeros, [&](float z) { return z == weight.zeros[0]; });
 
   half_scales_ = weight.formula != WeightFormula::kRowAbsmax && all_groups<fits_half>(shape, scale);
   if (weight.formula == WeightFormula::kRowAbsmax) zero_ = 128.f;
