@@ -18,7 +18,7 @@ namespace {
 struct Simd : Simd256 {
   // Two sums for each of 4 tokens, codes, activations and a mask fit 16 registers.
   static constexpr size_t kStrips = 1;
-  static constexpr size_t kStripsOfFewRows = 1;
+  static constexpr size_t kStripsOfFewRows = 2;
   static constexpr size_t kRows = 4;
   static constexpr size_t kPackedRows = 4;
 
