@@ -23,7 +23,12 @@ void dot_block(const E* w, const float* x, size_t x_stride, size_t in_features, 
   for (size_t k = 0; k < whole; k += Simd::kLanes) {
     typename Simd::Vec wv[R];
     NIBBLE_UNROLL
-    for (size_t r = 0; r < R; ++r) wv[r] = Simd::load(w + r * in_features + k);
+    for (size_t r = 0; r < R; ++r) {
+      // Asks for the rows after these: they are often no longer than a page, on each of which a processor's
+      // own prefetcher begins anew.
+      __builtin_prefetch(w + (R + r) * in_features + k);
+      wv[r] = Simd::load(w + r * in_features + k);
+    }
     NIBBLE_UNROLL
     for (size_t t = 0; t < T; ++t) {
       const typename Simd::Vec xv = Simd::load(x + t * x_stride + k);
