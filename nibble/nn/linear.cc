@@ -40,6 +40,12 @@ Status check_dense_weight(const Tensor& weight, size_t bias_size) {
   return {};
 }
 
+// More than 4 bits are paid for accuracy: of SmolLM2-135M in 8 bits, activations of 8 bits cost 40 % of the
+// KL that the quantization itself costs, those of 16 bits 0.1 %.
+ActivationBits activations_of(const QuantizedWeight& weight, const LinearOptions& options) {
+  return weight.bits > 4 ? ActivationBits::k16 : options.activations;
+}
+
 }  // namespace
 
 Status check_backend(std::string_view backend) {
@@ -62,7 +68,7 @@ Expected<std::unique_ptr<Linear>> make_linear(const QuantizedWeight& weight, std
   NIBBLE_RETURN_IF_ERROR(check_quantized_weight(weight, bias.size(), pool));
   const bool has_strips = options.backend != kReference && options.compute == ComputeMode::kAuto &&
                           weight.formula != WeightFormula::kRowAbsmax && kernels::StripMatrix::suits(weight);
-  if (has_strips) return make_int8_linear(weight, std::move(bias), pool, options.activations);
+  if (has_strips) return make_int8_linear(weight, std::move(bias), pool, activations_of(weight, options));
   if (weight.words) return make_linear(with_byte_codes(weight), std::move(bias), options, pool);
   if (options.backend == kReference) return make_reference_linear(weight, std::move(bias));
   if (weight.formula == WeightFormula::kRowAbsmax) {

@@ -48,7 +48,7 @@ struct LinearOptions {
   // "auto", "reference" (plain loops), or a name that GPTQConfig and AwqConfig know (exllama,
   // exllama_v2, torch, marlin, gemm, gemv, ipex...), which means "auto" here.
   std::string backend = "auto";
-  ActivationBits activations = ActivationBits::k8;
+  ActivationBits activations = ActivationBits::k8;  // of weights of up to 4 bits; others have k16
 };
 
 // Immutable: any number of threads may call forward() at once, each with its own context.

@@ -122,6 +122,7 @@ LinearSize linear_size(size_t out_features, size_t in_features, const LinearStor
   size.llm_int8 = storage.formula == WeightFormula::kRowAbsmax;
   size.kind = storage.bits <= 4 ? LinearKind::kSmallCodes : LinearKind::kBytes;
   if (!size.llm_int8 && !suits_strips(storage, size)) size.kind = LinearKind::kFloatRows;
+  if (size.kind == LinearKind::kBytes && !size.llm_int8) size.rows_per_token = 2;
   if (size.kind != LinearKind::kFloatRows) {
     size.strip_bytes = size.padded_inputs * kStripOutputs * stored_bits(storage) / 8;
   }

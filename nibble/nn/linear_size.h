@@ -42,7 +42,7 @@ struct LinearSize {
   size_t strip_bytes = 0;  // of codes of 16 outputs; small codes and bytes
   bool reorders = false;   // inputs are gathered before they are multiplied
   bool llm_int8 = false;
-  // Of codes of activations: 2 with ActivationBits::k16, which the caller knows.
+  // Of codes of activations: 2 with ActivationBits::k16, which for weights of up to 4 bits the caller knows.
   size_t rows_per_token = 1;
 };
 

@@ -496,6 +496,9 @@ TEST(MakeLinear, ChoosesTheKernel) {
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, exact), "int4-f32-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 2, 64}, {}), "int2-a8-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 3, 64}, {}), "int3-a8-" + target);
+  EXPECT_EQ(kernel({kAffine, 16, 128, 4, 64}, {.activations = ActivationBits::k16}), "int4-a16-" + target);
+  EXPECT_EQ(kernel({kAffine, 16, 128, 5, 64}, {}), "int5-a16-" + target);
+  EXPECT_EQ(kernel({kAffine, 16, 128, 8, 64}, {}), "int8-a16-" + target);
   EXPECT_EQ(kernel({kAffine, 16, 128, 4, 16}, {}), "int4-f32-" + target);
   EXPECT_EQ(kernel({kCodebook, 16, 128, 4, 64}, {}), "codebook4-a8-" + target);
   EXPECT_EQ(kernel({kCodebook, 16, 100, 4, 64}, {}), "codebook4-f32-" + target);

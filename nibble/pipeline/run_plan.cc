@@ -91,8 +91,7 @@ std::map<std::string, Module, std::less<>> multiplied_modules(const ModelSource&
     for (const std::string& name : linears_of_block(block)) {
       const auto found = modules.find(name);
       if (found == modules.end()) continue;
-      const bool wide = activation_bits(block, name) == ActivationBits::k16;
-      found->second.size.rows_per_token = wide ? 2 : 1;
+      if (activation_bits(block, name) == ActivationBits::k16) found->second.size.rows_per_token = 2;
     }
   }
   const std::string head = name_in_file(source.spec, source.spec.names.head, source.prefix_missing);
