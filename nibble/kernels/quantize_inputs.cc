@@ -21,7 +21,7 @@ namespace {
 constexpr float kTiny = 1e-30f;  // what a code can be, divided by it, is still finite
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 // Of the root mean square of what is left without the largest inputs.
-constexpr double kSpikyRounding = 0.017;
+constexpr double kSpikyRounding = 0.0135;
 
 // The place of input i within its eight where codes are not bytes: even ones first.
 constexpr size_t interleaved(size_t i) { return i / 8 * 8 + i % 8 / 2 + i % 2 * 4; }

@@ -26,7 +26,7 @@ struct QuantizedToken {
 // Each eight codes are stored in the order 0 2 4 6 1 3 5 7 where the weight's codes are not bytes.
 //
 // Returns whether the token is spiky: its spans have inputs so much larger than the others that these drown
-// in the rounding, which is expected to take more than 1.7 % (root mean square) of what is left of the token
+// in the rounding, which is expected to take more than 1.35 % (root mean square) of what is left of the token
 // without the largest input of each span. Normally distributed inputs lose 0.5 % with a scale for each 32.
 // Made of the codes and scales alone: the same on every target.
 bool quantize_inputs(const float* x, const Strips& w, const QuantizedToken& out,
